@@ -1,0 +1,49 @@
+#include "offload/prefetcher.h"
+
+#include <algorithm>
+
+#include "quant/error.h"
+
+namespace moraine::offload {
+
+bool Prefetcher::is_hinted(ExpertId id) const {
+  return std::find(hints_.begin(), hints_.end(), id) != hints_.end();
+}
+
+void Prefetcher::replace(std::span<const ExpertId> likely, ExpertCache& cache) {
+  for (size_t i = begun_; i < hints_.size(); ++i) {
+    if (cache.find(hints_[i]) < 0) ++dropped_;
+  }
+  hints_.assign(likely.begin(), likely.end());
+  begun_ = 0;
+  // The likeliest is touched last, so that it is given up last.
+  for (auto id = likely.rbegin(); id != likely.rend(); ++id) {
+    const int slot = cache.find(*id);
+    if (slot >= 0 && cache.state(slot) == ExpertCache::State::kReady) cache.touch(slot);
+  }
+}
+
+std::optional<Prefetcher::Begin> Prefetcher::next(ExpertCache& cache) {
+  while (has_hints() && cache.find(hints_[begun_]) >= 0) ++begun_;
+  if (!has_hints() || in_flight_ >= limits_.max_in_flight) return std::nullopt;
+
+  const int share = (cache.slot_count() - cache.pinned_count()) / 2;
+  if (share == 0) return std::nullopt;
+  const auto is_wrong_guess = [&](int slot) { return cache.is_unused_prefetch(slot) && !is_hinted(cache.id(slot)); };
+  while (cache.unused_prefetch_count() >= share) {
+    if (!cache.evict(is_wrong_guess)) return std::nullopt;
+  }
+  const ExpertId id = hints_[begun_];
+  const int slot = cache.take_for_prefetch(id, [&](int victim) { return !is_hinted(cache.id(victim)); });
+  if (slot < 0) return std::nullopt;
+  ++begun_;
+  ++in_flight_;
+  return Begin{id, slot};
+}
+
+void Prefetcher::ended() {
+  MORAINE_CHECK(in_flight_ > 0);
+  --in_flight_;
+}
+
+}  // namespace moraine::offload

@@ -1,0 +1,135 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "offload/block_reader.h"
+#include "offload/expert_cache.h"
+#include "offload/expert_store.h"
+#include "offload/host_arena.h"
+#include "offload/prefetcher.h"
+#include "quant/aligned_buffer.h"
+
+namespace moraine::offload {
+
+/// What a LeaseStream is made of; guarded by the store's mutex.
+struct StreamState {
+  /// A record that is in RAM and pinned for this stream, or the error that it has become.
+  struct Arrival {
+    ExpertId id;
+    int slot = -1;
+    std::exception_ptr error = nullptr;
+  };
+  StoreImpl* store = nullptr;
+  size_t left = 0;               // records not delivered yet
+  std::deque<Arrival> arrivals;  // of these, in the order of delivery
+  std::condition_variable changed;
+};
+
+struct LeaseStream::Impl : StreamState {};
+
+/// The store behind its façade. Callers queue loads; one I/O thread gives them slots, drives the reader and passes what
+/// has been read to the finish threads, which make it records and wake who waits.
+class StoreImpl {
+ public:
+  StoreImpl(std::shared_ptr<const ExpertRecordSource> source, const StoreOptions& options, int min_slots,
+            std::unique_ptr<BlockReader> reader);
+  ~StoreImpl();
+  StoreImpl(const StoreImpl&) = delete;
+  StoreImpl& operator=(const StoreImpl&) = delete;
+
+  // Callers' side: store_impl.cpp
+  void hint(std::span<const ExpertId> likely);
+  bool wants_hints() const;
+  LeaseStream acquire(std::span<const ExpertId> wanted);
+  std::optional<ExpertLease> next(StreamState& stream);
+  bool ready(const StreamState& stream) const;
+  void close(StreamState& stream);
+  void release(int slot);
+  StoreCounters counters() const;
+
+  int slot_count() const { return arena_.slot_count(); }
+  uint64_t budget_bytes() const { return arena_.size_bytes(); }
+  const char* reader_name() const { return reader_->name(); }
+  const ExpertRecordSource& source() const { return *source_; }
+
+ private:
+  /// A record on its way into RAM: queued (no slot yet), read, finished.
+  struct Load {
+    ExpertId id;
+    int slot = -1;
+    bool is_prefetch = false;  // begun for a hint
+    bool was_reread = false;
+    bool is_finishing = false;  // read, with the finish threads
+    int reads_left = 0;
+    std::vector<StreamState*> waiters = {};  // empty: nobody wants it (any more)
+    uint64_t raw_bytes = 0;                  // of all extents; 0 where they are read in place
+    quant::AlignedBuffer raw = {};           // [≥ raw_bytes] the extents' bytes, one after the other
+    std::optional<ReadFailure> failure = std::nullopt;
+  };
+
+  // Callers' side: store_impl.cpp
+  void stop_threads();
+  void want(StreamState& stream, ExpertId id);
+  void wait_for_arrival(std::unique_lock<std::mutex>& lock, StreamState& stream);
+  bool is_known(ExpertId id) const;
+  void wake_if_useful();
+
+  // I/O and finish side: store_loading.cpp. All but the loops expect mutex_ to be held.
+  void run_io();
+  void run_finish();
+  void begin_loads();
+  void begin_demand();
+  void begin_prefetches();
+  uint64_t raw_bytes(ExpertId id) const;
+  void start(Load& load, int slot);
+  void give_raw(Load& load);
+  void put_reads(Load& load);
+  bool reads_for_someone() const;
+  void on_read(ReadCompletion& completion);
+  void on_reader_broken(std::exception_ptr error);
+  void finish(std::unique_lock<std::mutex>& lock, Load& load);
+  void succeed(Load& load);
+  void fail(Load& load, std::exception_ptr error, bool can_reread);
+  void deliver_error(Load& load, const std::exception_ptr& error);
+  void end(Load& load);
+
+  const std::shared_ptr<const ExpertRecordSource> source_;
+  const StoreOptions options_;
+  HostArena arena_;
+  const std::unique_ptr<BlockReader> reader_;
+
+  mutable std::mutex mutex_;  // guards what follows
+  ExpertCache cache_;
+  Prefetcher prefetcher_;
+  StoreCounters counters_;
+  std::unordered_map<ExpertId, std::unique_ptr<Load>> loads_;
+  std::deque<Load*> demand_;           // queued for a slot, oldest first
+  std::deque<Load*> reread_;           // have a slot, to be read once more
+  std::deque<Load*> finish_;           // read, to be finished
+  std::vector<ReadRequest> requests_;  // to be submitted by the I/O thread
+  std::vector<quant::AlignedBuffer> spare_raw_;
+  uint64_t staged_bytes_ = 0;  // in the loads' raw buffers
+  size_t open_streams_ = 0;
+  size_t open_leases_ = 0;
+  uint64_t moves_ = 0;  // everything that could end a wait
+  int reads_in_flight_ = 0;
+  std::exception_ptr broken_;                     // the reader's last words; nothing is read any more
+  std::vector<std::unique_ptr<Load>> abandoned_;  // with memory that a broken reader may still write to
+  bool stopping_ = false;
+  std::condition_variable has_finish_work_;
+
+  std::vector<std::jthread> finish_threads_;
+  std::jthread io_thread_;
+};
+
+}  // namespace moraine::offload

@@ -1,0 +1,261 @@
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "offload/expert_name.h"
+#include "offload/store_impl.h"
+
+namespace moraine::offload {
+namespace {
+
+uint64_t tag_of(ExpertId id) {
+  return static_cast<uint64_t>(static_cast<uint32_t>(id.layer)) << 32 | static_cast<uint32_t>(id.expert);
+}
+
+ExpertId id_of(uint64_t tag) {
+  return {.layer = static_cast<int32_t>(tag >> 32), .expert = static_cast<int32_t>(tag & 0xffffffffu)};
+}
+
+}  // namespace
+
+void StoreImpl::run_io() {
+  std::vector<ReadCompletion> completions;
+  std::vector<ReadRequest> requests;
+  std::unique_lock lock(mutex_);
+  while (true) {
+    begin_loads();
+    if (stopping_ && reads_in_flight_ == 0) return;
+    requests.clear();
+    std::swap(requests, requests_);
+    completions.clear();
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+      if (!requests.empty()) reader_->submit(requests);
+      reader_->wait(completions);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    lock.lock();
+    for (ReadCompletion& completion : completions) on_read(completion);
+    if (error != nullptr) {
+      on_reader_broken(error);
+      return;
+    }
+  }
+}
+
+void StoreImpl::begin_loads() {
+  if (stopping_) return;
+  for (Load* load : std::exchange(reread_, {})) put_reads(*load);
+  begin_demand();
+  // Hints get the drive only while nobody waits for it.
+  if (demand_.empty() && !reads_for_someone()) begin_prefetches();
+}
+
+void StoreImpl::begin_demand() {
+  while (!demand_.empty()) {
+    Load& load = *demand_.front();
+    load.raw_bytes = raw_bytes(load.id);
+    if (staged_bytes_ > 0 && staged_bytes_ + load.raw_bytes > options_.staging_bytes) return;
+    const int slot = cache_.take(load.id);
+    if (slot < 0) return;
+    demand_.pop_front();
+    start(load, slot);
+  }
+}
+
+void StoreImpl::begin_prefetches() {
+  // Half of the staging stays free for what is wanted next.
+  while (staged_bytes_ == 0 || staged_bytes_ < options_.staging_bytes / 2) {
+    const std::optional<Prefetcher::Begin> begin = prefetcher_.next(cache_);
+    if (!begin) return;
+    ++counters_.prefetches;
+    auto load = std::make_unique<Load>();
+    load->id = begin->id;
+    load->is_prefetch = true;
+    load->raw_bytes = raw_bytes(begin->id);
+    Load& begun = *load;
+    loads_[begin->id] = std::move(load);
+    start(begun, begin->slot);
+  }
+}
+
+bool StoreImpl::reads_for_someone() const {
+  return std::any_of(loads_.begin(), loads_.end(),
+                     [](const auto& entry) { return entry.second->reads_left > 0 && !entry.second->waiters.empty(); });
+}
+
+uint64_t StoreImpl::raw_bytes(ExpertId id) const {
+  if (source_->reads_in_place()) return 0;
+  const std::vector<Extent> extents = source_->extents(id);
+  return std::accumulate(extents.begin(), extents.end(), uint64_t{0},
+                         [](uint64_t sum, const Extent& extent) { return sum + extent.size_bytes; });
+}
+
+void StoreImpl::start(Load& load, int slot) {
+  load.slot = slot;
+  try {
+    if (load.raw_bytes > 0) give_raw(load);
+  } catch (const quant::Error&) {
+    load.raw_bytes = 0;
+    fail(load, std::current_exception(), false);
+    return;
+  }
+  put_reads(load);
+}
+
+void StoreImpl::give_raw(Load& load) {
+  const auto fits = [&](const quant::AlignedBuffer& spare) { return spare.size() >= load.raw_bytes; };
+  const auto spare = std::find_if(spare_raw_.begin(), spare_raw_.end(), fits);
+  if (spare != spare_raw_.end()) {
+    load.raw = std::move(*spare);
+    spare_raw_.erase(spare);
+  } else {
+    spare_raw_.clear();
+    load.raw = quant::AlignedBuffer(load.raw_bytes);
+  }
+  staged_bytes_ += load.raw_bytes;
+}
+
+void StoreImpl::put_reads(Load& load) {
+  const bool in_place = source_->reads_in_place();
+  const std::span<std::byte> target =
+      in_place ? arena_.slot(load.slot).first(source_->record_bytes(load.id)) : load.raw.span().first(load.raw_bytes);
+  const std::vector<Extent> extents = source_->extents(load.id);
+  MORAINE_CHECK(!extents.empty());
+  MORAINE_CHECK(!in_place || (extents.size() == 1 && extents[0].size_bytes == target.size()));
+  load.failure.reset();
+  load.reads_left = static_cast<int>(extents.size());
+  reads_in_flight_ += load.reads_left;
+  uint64_t position_bytes = 0;
+  for (const Extent& extent : extents) {
+    requests_.push_back({.tag = tag_of(load.id),
+                         .file = extent.file,
+                         .offset = extent.offset,
+                         .destination = target.subspan(position_bytes, extent.size_bytes),
+                         .urgent = !load.waiters.empty()});
+    position_bytes += extent.size_bytes;
+  }
+}
+
+void StoreImpl::on_read(ReadCompletion& completion) {
+  Load& load = *loads_.at(id_of(completion.tag));
+  --reads_in_flight_;
+  ++moves_;
+  counters_.bytes_read += completion.bytes_read;
+  if (load.is_prefetch) counters_.bytes_prefetched += completion.bytes_read;
+  if (completion.failure && !load.failure) load.failure = std::move(completion.failure);
+  if (--load.reads_left > 0) return;
+  if (load.failure) {
+    load.failure->detail.item = expert_name(load.id);
+    fail(load, std::make_exception_ptr(quant::Error(load.failure->kind, load.failure->detail)), true);
+    return;
+  }
+  load.is_finishing = true;
+  finish_.push_back(&load);
+  has_finish_work_.notify_one();
+}
+
+void StoreImpl::on_reader_broken(std::exception_ptr error) {
+  broken_ = error;
+  requests_.clear();
+  reread_.clear();
+  demand_.clear();
+  reads_in_flight_ = 0;
+  for (auto entry = loads_.begin(); entry != loads_.end();) {
+    Load& load = *entry->second;
+    if (load.is_finishing) {
+      ++entry;
+      continue;
+    }
+    deliver_error(load, error);
+    abandoned_.push_back(std::move(entry->second));  // its slot stays Loading: it is not given to anyone again
+    entry = loads_.erase(entry);
+  }
+}
+
+void StoreImpl::run_finish() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    has_finish_work_.wait(lock, [this] { return stopping_ || !finish_.empty(); });
+    if (stopping_) return;
+    Load& load = *finish_.front();
+    finish_.pop_front();
+    finish(lock, load);
+  }
+}
+
+void StoreImpl::finish(std::unique_lock<std::mutex>& lock, Load& load) {
+  const std::span<std::byte> record = arena_.slot(load.slot).first(source_->record_bytes(load.id));
+  const std::span<const std::byte> raw = source_->reads_in_place() ? record : load.raw.span().first(load.raw_bytes);
+  std::exception_ptr error;
+  bool bytes_are_wrong = false;
+  lock.unlock();
+  try {
+    source_->finish(load.id, raw, record);
+  } catch (const quant::Error& caught) {
+    error = std::current_exception();
+    bytes_are_wrong = caught.kind() == quant::ErrorKind::kChecksum;
+  } catch (...) {
+    error = std::current_exception();
+  }
+  lock.lock();
+  if (error == nullptr) {
+    succeed(load);
+  } else {
+    fail(load, error, bytes_are_wrong);
+  }
+}
+
+void StoreImpl::succeed(Load& load) {
+  cache_.loaded(load.slot);
+  for (StreamState* waiter : load.waiters) {
+    cache_.pin(load.slot);
+    waiter->arrivals.push_back({.id = load.id, .slot = load.slot});
+    waiter->changed.notify_all();
+  }
+  end(load);
+}
+
+void StoreImpl::fail(Load& load, std::exception_ptr error, bool can_reread) {
+  // What nobody waits for is not worth a second read: it is read again when it is wanted.
+  const bool worth_it = can_reread && !load.was_reread && !load.waiters.empty();
+  if (worth_it && broken_ == nullptr && !stopping_) {
+    load.was_reread = true;
+    ++counters_.rereads;
+    load.is_finishing = false;
+    reread_.push_back(&load);
+    reader_->wake();
+    return;
+  }
+  cache_.failed(load.slot);
+  deliver_error(load, error);
+  end(load);
+}
+
+void StoreImpl::deliver_error(Load& load, const std::exception_ptr& error) {
+  for (StreamState* waiter : load.waiters) {
+    waiter->arrivals.push_back({.id = load.id, .error = error});
+    waiter->changed.notify_all();
+  }
+  load.waiters.clear();
+}
+
+void StoreImpl::end(Load& load) {
+  ++moves_;
+  if (load.is_prefetch) prefetcher_.ended();
+  if (load.raw_bytes > 0) {
+    staged_bytes_ -= load.raw_bytes;
+    const uint64_t spare_bytes =
+        std::accumulate(spare_raw_.begin(), spare_raw_.end(), uint64_t{0},
+                        [](uint64_t sum, const quant::AlignedBuffer& spare) { return sum + spare.size(); });
+    if (staged_bytes_ + spare_bytes + load.raw.size() <= options_.staging_bytes) {
+      spare_raw_.push_back(std::move(load.raw));
+    }
+  }
+  loads_.erase(load.id);  // ends `load` itself
+  wake_if_useful();
+}
+
+}  // namespace moraine::offload

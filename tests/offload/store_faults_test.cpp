@@ -1,0 +1,174 @@
+// What the store does when the drive lies or fails, with both real readers on real files.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "offload/expert_store.h"
+#include "offload/open_reader.h"
+#include "offload/uring_reader.h"
+#include "support/faulty_reader.h"
+#include "support/memory_source.h"
+#include "support/temp_dir.h"
+
+namespace moraine::offload {
+namespace {
+
+using testing::Fault;
+using testing::FaultyReader;
+using ::testing::HasSubstr;
+using testing::MemoryShape;
+using testing::MemorySource;
+
+struct Case {
+  ReaderKind reader;
+  bool in_place;
+};
+
+class StoreFaultsTest : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (GetParam().reader == ReaderKind::kUring && UringReader::refusal() != 0) {
+      GTEST_SKIP() << "io_uring is refused here: " << std::strerror(UringReader::refusal());
+    }
+    source_ = std::make_shared<MemorySource>(
+        MemoryShape{.layers = 2, .experts_per_layer = 6, .record_bytes = 20480, .in_place = GetParam().in_place},
+        dir_.path());
+  }
+
+  /// A fault of the first extent of expert 2 in the first layer.
+  Fault fault(Fault::Kind kind, int times) const {
+    const Extent extent = source_->extents(bad())[0];
+    return {.kind = kind, .file = extent.file, .begin = extent.offset, .end = extent.offset + 1, .times = times};
+  }
+  ExpertId bad() const { return source_->id(0, 2); }
+
+  void open(std::vector<Fault> faults, int slots = 3) {
+    store_ = std::make_unique<ExpertStore>(
+        source_, StoreOptions{.budget_bytes = static_cast<uint64_t>(slots) * 20480}, 1,
+        std::make_unique<FaultyReader>(open_reader(GetParam().reader, source_->files(), {}), std::move(faults)));
+  }
+
+  struct Outcome {
+    int delivered = 0;
+    std::vector<std::string> errors;
+    std::vector<quant::ErrorKind> kinds;
+  };
+  Outcome take(std::span<const ExpertId> wanted) {
+    Outcome outcome;
+    LeaseStream stream = store_->acquire(wanted);
+    while (true) {
+      try {
+        const std::optional<ExpertLease> lease = stream.next();
+        if (!lease) return outcome;
+        EXPECT_TRUE(source_->is_record(lease->id(), lease->record())) << lease->id().expert;
+        ++outcome.delivered;
+      } catch (const quant::Error& error) {
+        outcome.errors.push_back(error.what());
+        outcome.kinds.push_back(error.kind());
+      }
+    }
+  }
+
+  testing::TempDir dir_;
+  std::shared_ptr<MemorySource> source_;
+  std::unique_ptr<ExpertStore> store_;
+};
+
+TEST_P(StoreFaultsTest, WithoutFaultsAllIsRight) {
+  for (const int slots : {1, 5, 12}) {
+    open({}, slots);
+    const Outcome outcome = take(source_->experts());
+    EXPECT_EQ(outcome.delivered, 12);
+    EXPECT_EQ(store_->counters().rereads, 0u);
+  }
+}
+
+TEST_P(StoreFaultsTest, OneWrongBitIsReadAgain) {
+  open({fault(Fault::Kind::kBitFlip, 1)});
+  const Outcome outcome = take(source_->experts());
+  EXPECT_EQ(outcome.delivered, 12);
+  EXPECT_TRUE(outcome.errors.empty());
+  EXPECT_EQ(store_->counters().rereads, 1u);
+}
+
+TEST_P(StoreFaultsTest, AWrongBitThatStaysIsAnErrorThatNamesTheExpert) {
+  open({fault(Fault::Kind::kBitFlip, 2)});
+  const Outcome outcome = take(source_->experts());
+  EXPECT_EQ(outcome.delivered, 11) << "the others arrive";
+  ASSERT_EQ(outcome.errors.size(), 1u);
+  EXPECT_EQ(outcome.kinds[0], quant::ErrorKind::kChecksum);
+  EXPECT_THAT(outcome.errors[0], HasSubstr("layer 3 expert 2"));
+  EXPECT_EQ(store_->counters().rereads, 1u);
+  // The store lives on, and tries the expert anew: the third read is good.
+  EXPECT_EQ(take(std::vector{bad()}).delivered, 1);
+}
+
+TEST_P(StoreFaultsTest, BytesThatNeverArriveAreFoundByTheChecksum) {
+  open({fault(Fault::Kind::kShortRead, -1)});
+  const Outcome outcome = take(source_->experts());
+  EXPECT_EQ(outcome.delivered, 11);
+  ASSERT_EQ(outcome.kinds.size(), 1u);
+  EXPECT_EQ(outcome.kinds[0], quant::ErrorKind::kChecksum);
+}
+
+TEST_P(StoreFaultsTest, AnIoErrorIsReadAgainOnce) {
+  open({fault(Fault::Kind::kIoError, 1)});
+  EXPECT_EQ(take(source_->experts()).delivered, 12);
+  EXPECT_EQ(store_->counters().rereads, 1u);
+}
+
+TEST_P(StoreFaultsTest, AnIoErrorThatStaysIsDelivered) {
+  open({fault(Fault::Kind::kIoError, -1)});
+  for (int round = 0; round < 3; ++round) {
+    const Outcome outcome = take(source_->experts());
+    EXPECT_EQ(outcome.delivered, 11);
+    ASSERT_EQ(outcome.errors.size(), 1u);
+    EXPECT_EQ(outcome.kinds[0], quant::ErrorKind::kIo);
+    EXPECT_THAT(outcome.errors[0], HasSubstr("layer 3 expert 2"));
+  }
+  EXPECT_EQ(store_->counters().rereads, 3u);
+}
+
+TEST_P(StoreFaultsTest, AFailedPrefetchHurtsNobody) {
+  open({fault(Fault::Kind::kIoError, 1)}, 12);
+  store_->hint(std::vector{bad()});
+  while (store_->counters().prefetches == 0) std::this_thread::yield();
+  // Late or anew: both ways the expert is delivered.
+  EXPECT_EQ(take(std::vector{bad()}).delivered, 1);
+  EXPECT_LE(store_->counters().rereads, 1u);
+}
+
+TEST_P(StoreFaultsTest, ATruncatedFileIsNamed) {
+  const Extent last = source_->extents(source_->experts().back()).back();
+  const std::filesystem::path file = source_->files()[static_cast<size_t>(last.file)];
+  open({});
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 5000);
+  const Outcome outcome = take(std::vector{source_->experts().back(), source_->id(0, 0)});
+  EXPECT_EQ(outcome.delivered, 1);
+  ASSERT_EQ(outcome.errors.size(), 1u);
+  EXPECT_EQ(outcome.kinds[0], quant::ErrorKind::kBadFile);
+  EXPECT_THAT(outcome.errors[0], HasSubstr("layer 4 expert 5"));
+  EXPECT_THAT(outcome.errors[0], HasSubstr(file.string()));
+}
+
+TEST_P(StoreFaultsTest, ABrokenReaderFailsRequestsAndHangsNone) {
+  open({fault(Fault::Kind::kBroken, -1)}, 12);
+  EXPECT_EQ(take(std::vector{source_->id(0, 0)}).delivered, 1);
+  EXPECT_EQ(take(source_->experts()).errors.size(), 11u);
+  const Outcome outcome = take(source_->experts());
+  EXPECT_EQ(outcome.delivered, 1) << "what is in RAM is still served";
+  EXPECT_EQ(outcome.errors.size(), 11u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Readers, StoreFaultsTest,
+                         ::testing::Values(Case{ReaderKind::kUring, true}, Case{ReaderKind::kUring, false},
+                                           Case{ReaderKind::kPread, true}, Case{ReaderKind::kPread, false}),
+                         [](const auto& tested) {
+                           return std::string(tested.param.reader == ReaderKind::kUring ? "Uring" : "Pread") +
+                                  (tested.param.in_place ? "Pack" : "Checkpoint");
+                         });
+
+}  // namespace
+}  // namespace moraine::offload
