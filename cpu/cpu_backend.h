@@ -1,0 +1,112 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "cpu/latent_cache.h"
+#include "cpu/mla_attention.h"
+#include "cpu/workers.h"
+#include "runtime/backend.h"
+#include "runtime/model.h"
+#include "runtime/rope.h"
+
+namespace moraine::cpu {
+
+struct CpuOptions {
+  int threads = 0;         ///< 0: as many as cores this process may use
+  bool reference = false;  ///< compute with the scalar kernels, the definition of the others
+  int32_t max_rows = 512;  ///< largest number of rows in a step
+};
+
+/// Both ports on the CPU, in f32 throughout. Every result is the same bits for any number of threads, any instruction
+/// set and any company in the batch (cpu/kernels.h says what is computed in which order). Calls complete before they
+/// return. Buffers grow to the largest step seen.
+class CpuBackend final : public runtime::DenseBackend, public runtime::ExpertBackend {
+ public:
+  CpuBackend(std::shared_ptr<const runtime::Model> model, const CpuOptions& options);
+
+  const char* isa_name() const { return workers_.kernels().name; }
+  int threads() const { return workers_.threads(); }
+
+  std::unique_ptr<runtime::KvCache> make_cache() override;
+  int32_t max_rows() const override { return max_rows_; }
+  /// Takes the pages for the batch's tokens. Throws quant::Error(kNotEnough) if the memory can't be had.
+  void begin_step(const runtime::StepBatch& batch) override;
+  void attention(int layer) override;
+  void dense_ffn(int layer) override;
+  void route(int layer, std::span<float> normed, std::span<float> logits) override;
+  void predict_route(int layer, std::span<float> logits) override;
+  void shared_expert(int layer) override;
+  void combine(int layer, std::span<const float> routed) override;
+  void head(std::span<const int32_t> rows, std::span<float> logits) override;
+  void read_hidden(std::span<float> hidden) override;
+
+  void begin_experts(std::span<const float> normed, int32_t row_count, const quant::ExpertLayout& layout,
+                     int32_t slots_per_row) override;
+  void compute_expert(std::span<const std::byte> record, std::span<const runtime::ExpertUse> uses) override;
+  void compute_experts(std::span<const offload::ExpertLease> leases,
+                       std::span<const std::span<const runtime::ExpertUse>> uses) override;
+  void finish_experts(std::span<float> routed) override;
+
+ private:
+  /// One sequence of the present step.
+  struct Slice {
+    LatentCache* cache = nullptr;
+    int64_t first_position = 0;
+    int64_t first_row = 0;
+    int64_t row_count = 0;
+  };
+
+  const runtime::LayerWeights& layer_weights(int layer) const;
+  void embed(std::span<const int32_t> token_ids);
+  void place_rows();
+  /// to[row] = RMSNorm(from[row]) for the step's rows; rows of `width` values lie from_stride and to_stride apart.
+  void norm_rows(const float* from, int64_t from_stride, std::span<const float> weight, int64_t rows, float* to,
+                 int64_t to_stride);
+  void project_queries(const runtime::LayerWeights& weights, float* normed);
+  void append_latents(int layer, const runtime::LayerWeights& weights, const float* normed);
+  /// out := FFN(normed), both [rows, hidden].
+  void run_dense(const runtime::FfnWeights& ffn, const float* normed, float* out);
+  void add_to_hidden(const float* delta);
+  /// One expert's record with its uses, for compute_records().
+  struct ExpertWork {
+    const std::byte* record = nullptr;
+    std::span<const runtime::ExpertUse> uses;
+  };
+  void compute_records(std::span<const ExpertWork> work);
+
+  std::shared_ptr<const runtime::Model> model_;
+  int32_t max_rows_;
+  Workers workers_;
+  runtime::RopeTable rope_;
+  MlaShape shape_;
+
+  std::vector<Slice> slices_;
+  int64_t rows_ = 0;
+  FloatBuffer hidden_;            // [rows, hidden] the residual stream x
+  FloatBuffer normed_;            // [rows, hidden] what an RMSNorm of x gave; from route() on the layer's h
+  FloatBuffer delta_;             // [rows, hidden] what is added to x
+  FloatBuffer shared_;            // [rows, hidden] shared experts, until combine()
+  FloatBuffer query_latents_;     // [rows, q_lora_rank]
+  FloatBuffer queries_;           // [rows, heads, nope | rope]
+  FloatBuffer latents_;           // [rows, kv_lora_rank | rope]
+  FloatBuffer attended_;          // [rows, heads, v]
+  FloatBuffer inner_;             // [rows, intermediate]
+  std::vector<float> cos_, sin_;  // [rows, rope/2] of every row's position
+
+  quant::ExpertLayout layout_;
+  int64_t expert_rows_ = 0;
+  int64_t slots_per_row_ = 0;
+  FloatBuffer expert_input_;          // [rows, hidden]
+  FloatBuffer expert_inner_;          // [uses, moe_intermediate]
+  FloatBuffer expert_output_;         // [rows, slots, hidden]
+  std::vector<char> slot_filled_;     // [rows, slots]
+  std::vector<int32_t> use_rows_;     // [uses] row of the input
+  std::vector<int64_t> use_outputs_;  // [uses] row × slots + slot
+  std::vector<float> use_weights_;    // [uses]
+};
+
+}  // namespace moraine::cpu

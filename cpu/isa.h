@@ -1,0 +1,22 @@
+#pragma once
+
+#include <optional>
+
+#include "cpu/kernels.h"
+
+namespace moraine::cpu {
+
+/// Instruction sets that kernels exist for, slowest first.
+enum class Isa { kScalar, kAvx2, kAvx512 };
+
+/// Whether this machine, and its operating system, run the kernels of `isa`.
+bool isa_available(Isa isa) noexcept;
+
+/// Name of the best available instruction set: "avx512", "avx2" or "scalar".
+const char* isa_name() noexcept;
+
+/// The kernels of `isa`, or of the best available one. A forced instruction set must be available (a programmer's
+/// promise).
+const KernelTable& select_kernels(std::optional<Isa> forced = std::nullopt) noexcept;
+
+}  // namespace moraine::cpu

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace moraine::cpu {
+
+/// Rows (or cached tokens, or columns) that one vector operation covers; equals quant::kRowGroup.
+constexpr int64_t kLanes = 16;
+
+/// One group of 16 interleaved rows of a packed matrix (quant/packed_matrix.h).
+struct PackedGroup {
+  const std::byte* data = nullptr;    // the group's bytes
+  int64_t cols = 0;                   // of the whole matrix
+  const float* fp8_scales = nullptr;  // [ceil(cols/128)] block scales of these rows; F8_E4M3 only
+};
+
+/// f32 operand of multiply(): element (group g, step k, lane) at data[g · group_stride + k · k_stride + lane].
+struct Panel {
+  const float* data = nullptr;
+  int64_t group_stride = 0;
+  int64_t k_stride = kLanes;
+  int64_t group_count = 0;
+};
+
+/// What the online softmax keeps of a row between blocks of scores.
+struct SoftmaxState {
+  float max = -__builtin_inff();
+  float sum = 0.0f;
+};
+
+/// Columns [first_col, first_col + col_count) of a group as f32, exactly as quant::dequantize_packed defines them.
+/// first_col is a multiple of 32, and so is col_count unless it ends the row.
+using DecodeKernel = void (*)(const PackedGroup& group, int64_t first_col, int64_t col_count,
+                              float* out /* [col_count, 16] */) noexcept;
+
+/// The arithmetic of one instruction set. All tables give the same bits: every f32 operation and its order is part of
+/// each function's definition (kernels_scalar.cpp is that definition in code), and lanes never mix except in tree(),
+/// the sum of 16 lanes by halving: l[i] += l[i+8], then i+4, i+2, i+1.
+struct KernelTable {
+  const char* name = nullptr;
+
+  DecodeKernel decode_bf16 = nullptr;
+  DecodeKernel decode_f8_e4m3 = nullptr;
+  DecodeKernel decode_q8_0 = nullptr;
+  DecodeKernel decode_q4_0 = nullptr;
+  DecodeKernel decode_q4_k = nullptr;
+
+  /// acc[t][16g + lane] = fma(panel(g, k, lane), x[t][k], acc[t][16g + lane]) for k = 0 … k_count − 1: one chain per
+  /// element, which a later call may continue.
+  void (*multiply)(const Panel& panel, const float* x, int64_t x_stride, int64_t token_count, int64_t k_count,
+                   float* acc, int64_t acc_stride) noexcept = nullptr;
+
+  /// out[t][k] = tree over lanes of the chain over g of fma(panel(g, k, lane), weights[t][16g + lane], ·): rows of the
+  /// panel weighted and summed, the product with the transposed matrix.
+  void (*combine_rows)(const Panel& panel, const float* weights, int64_t weights_stride, int64_t token_count,
+                       int64_t k_count, float* out, int64_t out_stride) noexcept = nullptr;
+
+  /// y = (x · r) · w with r = 1 / sqrt(tree(Σ x²) / n + eps); lane l sums x[i]² for i ≡ l mod 16, ascending. y may be
+  /// x.
+  void (*rms_norm)(const float* x, const float* w, int64_t n, float eps, float* y) noexcept = nullptr;
+
+  /// out = (z / (1 + exp(−z))) · up with z = gate. out may be gate or up.
+  void (*silu_multiply)(const float* gate, const float* up, int64_t n, float* out) noexcept = nullptr;
+
+  /// Takes n ≥ 1 more scores of a row into its softmax: s := s · scale; the maximum rises to m'; scores become exp(s −
+  /// m'); sum := sum · a + tree(Σ). Returns a = exp(m − m'), by which the row's earlier weighted sum must be
+  /// multiplied.
+  float (*softmax_step)(float* scores, int64_t n, float scale, SoftmaxState& state) noexcept = nullptr;
+};
+
+/// The definition, for any x86-64.
+const KernelTable& scalar_kernels() noexcept;
+/// Needs AVX2, FMA and F16C.
+const KernelTable& avx2_kernels() noexcept;
+/// Needs AVX-512 F, BW, DQ and VL.
+const KernelTable& avx512_kernels() noexcept;
+
+}  // namespace moraine::cpu

@@ -1,0 +1,129 @@
+#include <immintrin.h>
+
+#include "cpu/kernels_impl.h"
+
+namespace moraine::cpu {
+namespace {
+
+/// Sixteen lanes in two 256-bit registers.
+struct Avx2 {
+  struct Reg {
+    __m256 lo, hi;
+  };
+  struct Int {
+    __m256i lo, hi;
+  };
+
+  static constexpr int64_t kTileTokens = 6;
+  /// Groups per tile: 8 … 12 accumulator registers of the 16.
+  static constexpr int tile_groups(int tokens) { return tokens == 1 ? 4 : tokens <= 3 ? 2 : 1; }
+
+  static Reg zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+  static Reg set(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
+  static Reg load(const float* from) { return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)}; }
+  static void store(float* to, Reg value) {
+    _mm256_storeu_ps(to, value.lo);
+    _mm256_storeu_ps(to + 8, value.hi);
+  }
+  static Reg fma(Reg a, Reg b, Reg c) { return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)}; }
+  static Reg add(Reg a, Reg b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+  static Reg sub(Reg a, Reg b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+  static Reg mul(Reg a, Reg b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+  static Reg div(Reg a, Reg b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+  static Reg max(Reg a, Reg b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+  static Reg min(Reg a, Reg b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+  static Reg negate(Reg a) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return {_mm256_xor_ps(a.lo, sign), _mm256_xor_ps(a.hi, sign)};
+  }
+  static float square_root(float value) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(value))); }
+
+  static Int load_int(const std::byte* from) {
+    const auto* halves = reinterpret_cast<const __m256i*>(from);
+    return {_mm256_loadu_si256(halves), _mm256_loadu_si256(halves + 1)};
+  }
+  static Int load_u8(const std::byte* from) {
+    return {_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))),
+            _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + 8)))};
+  }
+  template <int n>
+  static Int shift_left(Int a) {
+    return {_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)};
+  }
+  template <int n>
+  static Int shift_right(Int a) {
+    return {_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)};
+  }
+  template <int n>
+  static Int shift_right_arithmetic(Int a) {
+    return {_mm256_srai_epi32(a.lo, n), _mm256_srai_epi32(a.hi, n)};
+  }
+  static Int bit_and(Int a, int32_t mask) {
+    const __m256i wide = _mm256_set1_epi32(mask);
+    return {_mm256_and_si256(a.lo, wide), _mm256_and_si256(a.hi, wide)};
+  }
+  static Int bit_or(Int a, Int b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+  static Int subtract(Int a, int32_t b) {
+    const __m256i wide = _mm256_set1_epi32(b);
+    return {_mm256_sub_epi32(a.lo, wide), _mm256_sub_epi32(a.hi, wide)};
+  }
+  static Int high_half(Int a) { return bit_and(a, -65536); }
+  static Int as_int(Reg a) { return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
+  static Reg as_float(Int a) { return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
+  static Reg to_float(Int a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
+
+  static __m256 scale_half(__m256 a, __m256i n) {
+    const __m256i half = _mm256_srai_epi32(n, 1);
+    const auto power = [](__m256i e) {
+      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23));
+    };
+    return _mm256_mul_ps(_mm256_mul_ps(a, power(half)), power(_mm256_sub_epi32(n, half)));
+  }
+  static Reg scale_by_power_of_two(Reg a, Int n) { return {scale_half(a.lo, n.lo), scale_half(a.hi, n.hi)}; }
+
+  template <int shift, int offset>
+  static Reg nibble(Int a) {
+    const Int number = bit_and(shift_right<shift>(a), 15);
+    return to_float(subtract(number, offset));
+  }
+
+  static Reg load_f16(const std::byte* from) {
+    const auto* halves = reinterpret_cast<const __m128i*>(from);
+    return {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
+  }
+  /// Sign-extended to 16 bits and moved up by 7, an e4m3 byte is s s eeee mmm 0…: without the second sign bit, an f16.
+  static Reg load_e4m3(const std::byte* from) {
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    const __m256i half = _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(-16385));
+    return {_mm256_cvtph_ps(_mm256_castsi256_si128(half)), _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1))};
+  }
+  static bool any_e4m3_nan(const std::byte* from) {
+    const Int bytes = load_int(from);
+    const __m256i magnitude = _mm256_set1_epi8(0x7f);
+    const __m256i lo = _mm256_cmpeq_epi8(_mm256_and_si256(bytes.lo, magnitude), magnitude);
+    const __m256i hi = _mm256_cmpeq_epi8(_mm256_and_si256(bytes.hi, magnitude), magnitude);
+    return _mm256_movemask_epi8(_mm256_or_si256(lo, hi)) != 0;
+  }
+
+  static float tree(Reg a) {
+    const __m256 eight = _mm256_add_ps(a.lo, a.hi);
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+  }
+
+  static constexpr int kTreeColumns = 4;
+  static void store_trees(float* to, const Reg (&sum)[kTreeColumns]) {
+    for (int i = 0; i < kTreeColumns; ++i) to[i] = tree(sum[i]);
+  }
+};
+
+constexpr KernelTable kTable = make_table<Avx2>("avx2");
+
+}  // namespace
+
+const KernelTable& avx2_kernels() noexcept {
+  return kTable;
+}
+
+}  // namespace moraine::cpu

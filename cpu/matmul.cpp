@@ -1,0 +1,116 @@
+#include "cpu/matmul.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "quant/error.h"
+
+namespace moraine::cpu {
+namespace {
+
+/// Columns decoded at a time. Few tokens: 8 groups × 64 columns of f32 stay in L1 between decoding and multiplying.
+/// More tokens: 256 columns in L2, so that loading and storing accumulators costs nothing.
+constexpr int64_t kFewTokens = 4;
+constexpr int64_t kFewTokensColumns = 64;
+constexpr int64_t kManyTokensColumns = 256;
+/// Tokens whose activations are copied together, so that their rows lie dense in L1 whatever their stride.
+constexpr int64_t kTileTokens = 12;
+
+DecodeKernel decoder(const KernelTable& kernels, quant::DType type) {
+  switch (type) {
+    case quant::DType::kBF16:
+      return kernels.decode_bf16;
+    case quant::DType::kF8E4M3:
+      return kernels.decode_f8_e4m3;
+    case quant::DType::kQ8_0:
+      return kernels.decode_q8_0;
+    case quant::DType::kQ4_0:
+      return kernels.decode_q4_0;
+    case quant::DType::kQ4_K:
+      return kernels.decode_q4_k;
+    default:
+      MORAINE_CHECK(!"a packed matrix of a type that kernels exist for");
+      return nullptr;
+  }
+}
+
+}  // namespace
+
+PackedGroup packed_group(const quant::PackedView& matrix, int64_t g) {
+  const auto index = static_cast<uint64_t>(g);
+  PackedGroup group{.data = matrix.data + index * quant::packed_group_bytes(matrix.type, matrix.cols),
+                    .cols = matrix.cols};
+  if (matrix.type == quant::DType::kF8E4M3) {
+    const std::byte* scales = matrix.data + quant::packed_fp8_scales_offset(matrix.rows, matrix.cols);
+    const int64_t blocks_per_row = (matrix.cols + quant::kFp8Block - 1) / quant::kFp8Block;
+    group.fp8_scales = reinterpret_cast<const float*>(scales) + g * kLanes / quant::kFp8Block * blocks_per_row;
+  }
+  return group;
+}
+
+Panel decode_panel(const KernelTable& kernels, WorkerScratch& scratch, const quant::PackedView& matrix,
+                   int64_t first_group, int64_t group_count, int64_t first_col, int64_t col_count) {
+  if (matrix.type == quant::DType::kF32) {
+    const auto* values = reinterpret_cast<const float*>(matrix.data);
+    const int64_t group_stride =
+        static_cast<int64_t>(quant::packed_group_bytes(matrix.type, matrix.cols) / sizeof(float));
+    return {.data = values + first_group * group_stride + first_col * kLanes,
+            .group_stride = group_stride,
+            .k_stride = kLanes,
+            .group_count = group_count};
+  }
+  const DecodeKernel decode = decoder(kernels, matrix.type);
+  float* weights = scratch.weights.get(group_count * col_count * kLanes);
+  for (int64_t g = 0; g < group_count; ++g) {
+    decode(packed_group(matrix, first_group + g), first_col, col_count, weights + g * col_count * kLanes);
+  }
+  return {.data = weights, .group_stride = col_count * kLanes, .k_stride = kLanes, .group_count = group_count};
+}
+
+void multiply_groups(const KernelTable& kernels, WorkerScratch& scratch, const quant::PackedView& matrix,
+                     int64_t first_group, int64_t group_count, const RowView& x, int64_t token_count, float* acc,
+                     int64_t acc_stride) {
+  const int64_t columns = token_count <= kFewTokens ? kFewTokensColumns : kManyTokensColumns;
+  float* tile = scratch.x_tile.get(kTileTokens * columns);
+  for (int64_t t = 0; t < token_count; ++t) std::fill_n(acc + t * acc_stride, group_count * kLanes, 0.0f);
+  for (int64_t group = 0; group < group_count; group += kPanelGroups) {
+    const int64_t panel_groups = std::min(kPanelGroups, group_count - group);
+    for (int64_t col = 0; col < matrix.cols; col += columns) {
+      const int64_t col_count = std::min(columns, matrix.cols - col);
+      const Panel panel = decode_panel(kernels, scratch, matrix, first_group + group, panel_groups, col, col_count);
+      for (int64_t t = 0; t < token_count; t += kTileTokens) {
+        const int64_t tokens = std::min(kTileTokens, token_count - t);
+        for (int64_t i = 0; i < tokens; ++i) {
+          std::memcpy(tile + i * columns, x.row(t + i) + col, static_cast<size_t>(col_count) * sizeof(float));
+        }
+        kernels.multiply(panel, tile, columns, tokens, col_count, acc + t * acc_stride + group * kLanes, acc_stride);
+      }
+    }
+  }
+}
+
+int64_t groups_per_task(int64_t total_groups, int threads) {
+  constexpr int64_t kTasksPerThread = 4;
+  if (threads == 1) return kPanelGroups;
+  return std::clamp<int64_t>(total_groups / (kTasksPerThread * threads), 1, kPanelGroups);
+}
+
+void matmul(Workers& workers, const quant::PackedView& matrix, const RowView& x, int64_t token_count, float* y,
+            int64_t y_stride) {
+  const int64_t step = groups_per_task(matrix.groups(), workers.threads());
+  const int64_t tasks = (matrix.groups() + step - 1) / step;
+  workers.parallel_for(tasks, [&](int64_t task, WorkerScratch& scratch) {
+    const int64_t first_group = task * step;
+    const int64_t group_count = std::min(step, matrix.groups() - first_group);
+    const int64_t acc_stride = group_count * kLanes;
+    float* acc = scratch.acc.get(token_count * acc_stride);  // [tokens, rows of the task]
+    multiply_groups(workers.kernels(), scratch, matrix, first_group, group_count, x, token_count, acc, acc_stride);
+    const int64_t rows = std::min(acc_stride, matrix.rows - first_group * kLanes);
+    for (int64_t t = 0; t < token_count; ++t) {
+      std::memcpy(y + t * y_stride + first_group * kLanes, acc + t * acc_stride,
+                  static_cast<size_t>(rows) * sizeof(float));
+    }
+  });
+}
+
+}  // namespace moraine::cpu

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/kernels.h"
+#include "cpu/workers.h"
+#include "quant/packed_matrix.h"
+
+namespace moraine::cpu {
+
+/// Row groups that one task multiplies at a time: 128 rows, whose decoded weights of one column block stay in L2.
+constexpr int64_t kPanelGroups = 8;
+
+/// f32 rows in memory: `stride` floats apart, or picked from there by `index`.
+struct RowView {
+  const float* data = nullptr;
+  int64_t stride = 0;
+  const int32_t* index = nullptr;
+
+  const float* row(int64_t i) const { return data + (index == nullptr ? i : index[i]) * stride; }
+};
+
+/// Group `g` of a packed matrix.
+PackedGroup packed_group(const quant::PackedView& matrix, int64_t g);
+
+/// Columns [first_col, first_col + col_count) of groups [first_group, +group_count) as f32: decoded into
+/// scratch.weights, or in place if the matrix is F32.
+Panel decode_panel(const KernelTable& kernels, WorkerScratch& scratch, const quant::PackedView& matrix,
+                   int64_t first_group, int64_t group_count, int64_t first_col, int64_t col_count);
+
+/// One thread's part of x·Wᵀ: acc[t][16i + lane] = the dot product of x row t with row 16(first_group + i) + lane of W,
+/// for `group_count` groups. Each element is one chain of f32 fused multiply-adds over the columns, ascending, whatever
+/// the number of tokens, groups or threads: results are the same bits for any batch. Uses scratch.weights and x_tile.
+void multiply_groups(const KernelTable& kernels, WorkerScratch& scratch, const quant::PackedView& matrix,
+                     int64_t first_group, int64_t group_count, const RowView& x, int64_t token_count, float* acc,
+                     int64_t acc_stride);
+
+/// y[t] = x[t]·Wᵀ on all workers. x rows have matrix.cols values, y rows matrix.rows, y_stride apart.
+void matmul(Workers& workers, const quant::PackedView& matrix, const RowView& x, int64_t token_count, float* y,
+            int64_t y_stride);
+
+/// Row groups for one task so that `total_groups` give every thread a few tasks, at most kPanelGroups.
+int64_t groups_per_task(int64_t total_groups, int threads);
+
+}  // namespace moraine::cpu

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+namespace moraine::cpu {
+
+/// A fixed number of threads for parallel loops, kept between calls: a oneTBB arena, of which the caller is one thread.
+class ThreadPool {
+ public:
+  /// `threads` ≥ 1; 0: as many as cores this process may use.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return threads_; }
+
+  /// Calls fn(task, worker) for task = 0 … n_tasks − 1 in any order and waits for all. No two calls with the same
+  /// worker (0 … threads() − 1) run at a time. What fn throws ends the loop and is thrown here. One caller at a time;
+  /// not nested.
+  void parallel_for(int64_t n_tasks, const std::function<void(int64_t task, int worker)>& fn);
+
+ private:
+  struct Impl;
+  int threads_;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace moraine::cpu

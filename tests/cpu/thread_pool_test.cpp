@@ -1,0 +1,61 @@
+#include "cpu/thread_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+namespace moraine::cpu {
+namespace {
+
+TEST(ThreadPool, RunsEveryTaskOnceWithAWorkerInRange) {
+  for (const int threads : {1, 2, 3}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(pool.threads(), threads);
+    for (const int64_t n_tasks : {0, 1, 2, 1000}) {
+      std::vector<std::atomic<int>> runs(static_cast<size_t>(n_tasks));
+      std::atomic<bool> in_range = true;
+      pool.parallel_for(n_tasks, [&](int64_t task, int worker) {
+        ++runs[static_cast<size_t>(task)];
+        if (worker < 0 || worker >= threads) in_range = false;
+      });
+      for (const auto& count : runs) EXPECT_EQ(count, 1);
+      EXPECT_TRUE(in_range);
+    }
+  }
+}
+
+TEST(ThreadPool, AWorkerRunsOneTaskAtATime) {
+  ThreadPool pool(2);
+  std::vector<std::atomic<int>> busy(2);
+  std::atomic<bool> overlapped = false;
+  pool.parallel_for(2000, [&](int64_t, int worker) {
+    if (++busy[static_cast<size_t>(worker)] != 1) overlapped = true;
+    std::this_thread::yield();
+    --busy[static_cast<size_t>(worker)];
+  });
+  EXPECT_FALSE(overlapped);
+}
+
+TEST(ThreadPool, ZeroMeansEveryCore) {
+  EXPECT_EQ(ThreadPool(0).threads(), std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+}
+
+TEST(ThreadPool, ThrowsWhatATaskThrowsAndGoesOn) {
+  for (const int threads : {1, 2}) {
+    ThreadPool pool(threads);
+    EXPECT_THROW(pool.parallel_for(100,
+                                   [](int64_t task, int) {
+                                     if (task == 37) throw std::runtime_error("37");
+                                   }),
+                 std::runtime_error);
+    std::atomic<int> runs = 0;
+    pool.parallel_for(10, [&](int64_t, int) { ++runs; });
+    EXPECT_EQ(runs, 10);
+  }
+}
+
+}  // namespace
+}  // namespace moraine::cpu
