@@ -1,6 +1,6 @@
 #pragma once
 
-#include "cpu/exp_coefficients.h"
+#include "cpu/kernels_exp.h"
 #include "cpu/kernels.h"
 
 // The vector kernels, written once over `V`, sixteen f32 lanes of an instruction set (kernels_avx2.cpp,
@@ -229,7 +229,7 @@ void combine_rows(const Panel& panel, const float* weights, int64_t weights_stri
   }
 }
 
-/// exp, see exp_coefficients.h.
+/// exp, see kernels_exp.h.
 template <class V>
 typename V::Reg exp_of(typename V::Reg x) noexcept {
   x = V::max(V::set(kExpLowest), x);

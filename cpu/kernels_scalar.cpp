@@ -1,7 +1,7 @@
 #include <bit>
 #include <cmath>
 
-#include "cpu/exp_coefficients.h"
+#include "cpu/kernels_exp.h"
 #include "cpu/kernels.h"
 #include "quant/dequantize.h"
 

@@ -22,16 +22,21 @@ std::string message_line(const ErrorDetail& detail) {
   return line;
 }
 
-/// Length of the valid UTF-8 sequence at the start of `text`, 0 if there is none or it is a control character.
+/// Length of the printable UTF-8 character at the start of `text`; 0 if there is none (RFC 3629: no overlong forms, no
+/// surrogates, nothing above U+10FFFF), or if it is a C0 or C1 control character, which a terminal would obey.
 size_t printable_sequence(std::string_view text) {
-  const auto lead = static_cast<unsigned char>(text[0]);
-  if (lead < 0x80) return lead >= 0x20 && lead != 0x7f ? 1 : 0;
-  const size_t length = lead >= 0xf0 && lead < 0xf5 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc2 ? 2 : 0;
-  if (length == 0 || lead >= 0xf5 || text.size() < length) return 0;
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  if (byte(0) < 0x80) return byte(0) >= 0x20 && byte(0) != 0x7f ? 1 : 0;
+  const size_t length = byte(0) >= 0xf0 ? 4 : byte(0) >= 0xe0 ? 3 : 2;
+  if (byte(0) < 0xc2 || byte(0) > 0xf4 || text.size() < length) return 0;
+  uint32_t code = byte(0) & (0xffu >> (length + 1));
   for (size_t i = 1; i < length; ++i) {
-    if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) return 0;
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+    code = code << 6 | (byte(i) & 0x3fu);
   }
-  return length;
+  const uint32_t least = length == 4 ? 0x10000u : length == 3 ? 0x800u : 0xa0u;  // 0x80 … 0x9f are controls
+  const bool surrogate = code >= 0xd800 && code <= 0xdfff;
+  return code >= least && code <= 0x10ffff && !surrogate ? length : 0;
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ SafetensorsWriter::SafetensorsWriter(std::filesystem::path file, std::vector<Ten
   // The reader's rules are the writer's too: names, duplicates, sizes that fit dtype and shape.
   parse_safetensors_header(header, data_start, file_size_bytes, file);
 
-  impl_ = std::make_unique<Impl>(AtomicFile(std::move(file)), std::move(sizes_bytes));
+  impl_.reset(new Impl{.out = AtomicFile(std::move(file)), .sizes_bytes = std::move(sizes_bytes)});
   const uint64_t header_bytes = header.size();
   impl_->out.append(std::as_bytes(std::span(&header_bytes, 1)));
   impl_->out.append(header);

@@ -57,7 +57,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t n_bytes) {
     for (const auto& [name, value] : context.items()) variables.emplace_back(name, value_from_json(heap, value));
     variables.emplace_back("bos_token", heap.text("<b>", true));
     const Clock clock = [] { return std::chrono::system_clock::time_point(); };
-    check_runs(Evaluator(heap, clock, std::move(variables)).render(block));
+    check_runs(Evaluator(heap, clock, variables).render(block));
   } catch (const TemplateError&) {
     // A refusal is the expected outcome.
   }
