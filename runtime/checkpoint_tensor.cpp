@@ -1,0 +1,112 @@
+#include "runtime/checkpoint_tensor.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cstring>
+
+#include "quant/dequantize.h"
+#include "quant/error.h"
+#include "quant/packed_matrix.h"
+
+namespace moraine::runtime {
+namespace {
+
+using quant::DType;
+
+int64_t fp8_blocks(int64_t size) {
+  return (size + quant::kFp8Block - 1) / quant::kFp8Block;
+}
+
+/// Copied, because a tensor may lie at any address of its file.
+std::vector<float> floats_of(std::span<const std::byte> bytes) {
+  std::vector<float> values(bytes.size() / sizeof(float));
+  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+  return values;
+}
+
+}  // namespace
+
+void TensorFinder::check_shape(const quant::TensorInfo& tensor, const std::vector<int64_t>& expected) const {
+  if (tensor.shape == expected) return;
+  throw quant::Error(quant::ErrorKind::kBadFile,
+                     {.what = "wrong shape",
+                      .file = checkpoint_.files()[static_cast<size_t>(tensor.file)],
+                      .item = tensor.name,
+                      .offset = tensor.offset,
+                      .expected = fmt::format("[{}] by config.json", fmt::join(expected, ", ")),
+                      .got = fmt::format("[{}]", fmt::join(tensor.shape, ", ")),
+                      .action = "config.json and the weights are not of the same model; download both again"});
+}
+
+CheckpointTensor TensorFinder::find(const std::string& name, int64_t rows, int64_t cols) {
+  CheckpointTensor found{.weight = checkpoint_.find(name)};
+  if (found.weight == nullptr) {
+    missing_.push_back(name);
+    return found;
+  }
+  check_shape(*found.weight, cols == 0 ? std::vector{rows} : std::vector{rows, cols});
+  const auto wrong_dtype = [&](const quant::TensorInfo& tensor, const char* expected) {
+    return quant::Error(quant::ErrorKind::kBadFile, {.what = "wrong dtype",
+                                                     .file = checkpoint_.files()[static_cast<size_t>(tensor.file)],
+                                                     .item = tensor.name,
+                                                     .offset = tensor.offset,
+                                                     .expected = expected,
+                                                     .got = std::string(quant::dtype_name(tensor.dtype)),
+                                                     .action = "use the checkpoint as published"});
+  };
+  switch (found.weight->dtype) {
+    case DType::kF32:
+    case DType::kF16:
+    case DType::kBF16:
+      return found;
+    case DType::kF8E4M3:
+      if (cols != 0) break;
+      [[fallthrough]];
+    default:
+      throw wrong_dtype(*found.weight, cols != 0 ? "F32, F16, BF16 or F8_E4M3" : "F32, F16 or BF16");
+  }
+  found.scale_inv = checkpoint_.find(name + "_scale_inv");
+  if (found.scale_inv == nullptr) {
+    missing_.push_back(name + "_scale_inv");
+    found.weight = nullptr;
+    return found;
+  }
+  check_shape(*found.scale_inv, {fp8_blocks(rows), fp8_blocks(cols)});
+  if (found.scale_inv->dtype != DType::kF32) throw wrong_dtype(*found.scale_inv, "F32");
+  return found;
+}
+
+void TensorFinder::check_complete() const {
+  if (missing_.empty()) return;
+  constexpr size_t kNamed = 20;
+  std::vector<std::string> named(missing_.begin(),
+                                 missing_.begin() + static_cast<ptrdiff_t>(std::min(kNamed, missing_.size())));
+  const std::string more = missing_.size() > kNamed ? fmt::format(" and {} more", missing_.size() - kNamed) : "";
+  throw quant::Error(
+      quant::ErrorKind::kBadFile,
+      {.what = fmt::format("{} tensors are missing: {}{}", missing_.size(), fmt::join(named, ", "), more),
+       .file = checkpoint_.directory(),
+       .action = "download the model again, or check that config.json belongs to it"});
+}
+
+DType kept_type(DType stored) {
+  return stored == DType::kF16 ? DType::kF32 : stored;
+}
+
+void pack_checkpoint_tensor(DType stored, std::span<const std::byte> weight, std::span<const std::byte> scale_inv,
+                            DType type, int64_t rows, int64_t cols, std::span<std::byte> out) {
+  if (stored == DType::kF8E4M3) {
+    const std::vector<float> scales = floats_of(scale_inv);  // [ceil(rows/128), ceil(cols/128)]
+    if (type == stored) return quant::pack_fp8(weight, scales, rows, cols, out);
+    std::vector<float> values(static_cast<size_t>(rows * cols));
+    quant::dequantize_fp8(weight, scales, rows, cols, values);
+    return quant::quantize_packed(type, values, rows, cols, out);
+  }
+  if (type == stored) return quant::pack_matrix(type, weight, rows, cols, out);
+  std::vector<float> values(static_cast<size_t>(rows * cols));
+  quant::dequantize_row(stored, weight, values);
+  quant::quantize_packed(type, values, rows, cols, out);
+}
+
+}  // namespace moraine::runtime

@@ -1,0 +1,92 @@
+#include "runtime/moe_layer.h"
+
+namespace moraine::runtime {
+
+MoeLayer::MoeLayer(const Model& model, DenseBackend& dense, ExpertBackend& experts, offload::ExpertStore& store,
+                   std::vector<quant::ExpertLayout> layouts)
+    : model_(model),
+      dense_(dense),
+      experts_(experts),
+      store_(store),
+      layouts_(std::move(layouts)),
+      router_(model.config),
+      predictor_(model, dense, router_) {}
+
+std::span<const RoutedExpert> MoeLayer::run(int layer, int32_t row_count) {
+  route(layer, row_count);
+  group_by_expert(layer, row_count);
+  compute(layer, row_count);
+  return chosen_;
+}
+
+void MoeLayer::route(int layer, int32_t row_count) {
+  const auto rows = static_cast<size_t>(row_count);
+  const auto n_experts = static_cast<size_t>(model_.config.n_routed_experts);
+  const auto top_k = static_cast<size_t>(router_.num_experts_per_tok());
+  normed_.resize(rows * static_cast<size_t>(model_.config.hidden_size));
+  logits_.resize(rows * n_experts);
+  chosen_.resize(rows * top_k);
+  dense_.route(layer, normed_, logits_);
+  const std::span<const float> bias = model_.layers[static_cast<size_t>(layer)].e_score_correction_bias;
+  for (size_t row = 0; row < rows; ++row) {
+    router_.route(std::span(logits_).subspan(row * n_experts, n_experts), bias,
+                  std::span(chosen_).subspan(row * top_k, top_k));
+  }
+}
+
+void MoeLayer::group_by_expert(int layer, int32_t row_count) {
+  const auto n_experts = static_cast<size_t>(model_.config.n_routed_experts);
+  const int32_t top_k = router_.num_experts_per_tok();
+  std::vector<size_t> end(n_experts + 1, 0);  // counting sort: end[e + 1] first counts e, then is where its uses end
+  for (const RoutedExpert& chosen : chosen_) ++end[static_cast<size_t>(chosen.expert) + 1];
+  for (size_t e = 0; e < n_experts; ++e) end[e + 1] += end[e];
+  const std::vector<size_t> begin(end.begin(), end.end() - 1);
+  std::vector<size_t> next = begin;
+  uses_.resize(chosen_.size());
+  for (int32_t row = 0; row < row_count; ++row) {
+    for (int32_t slot = 0; slot < top_k; ++slot) {
+      const RoutedExpert& chosen = chosen_[static_cast<size_t>(row * top_k + slot)];
+      uses_[next[static_cast<size_t>(chosen.expert)]++] = {row, slot, chosen.weight};
+    }
+  }
+  wanted_.clear();
+  uses_of_expert_.assign(n_experts, {});
+  for (size_t e = 0; e < n_experts; ++e) {
+    if (begin[e] == end[e + 1]) continue;
+    wanted_.push_back({layer, static_cast<int32_t>(e)});
+    uses_of_expert_[e] = std::span(uses_).subspan(begin[e], end[e + 1] - begin[e]);
+  }
+}
+
+void MoeLayer::compute(int layer, int32_t row_count) {
+  routed_.resize(normed_.size());
+  offload::LeaseStream stream = store_.acquire(wanted_);
+  if (store_.wants_hints()) {
+    predictor_.set_row_count(row_count);
+    store_.hint(predictor_.likely(layer + 1));
+  }
+  experts_.begin_experts(normed_, row_count, layouts_[static_cast<size_t>(layer)], router_.num_experts_per_tok());
+  dense_.shared_expert(layer);
+  std::vector<offload::ExpertLease> leases;
+  std::vector<std::span<const ExpertUse>> uses;
+  // What is there is computed together; then the wait for what is still on its way, holding nothing.
+  while (auto first = stream.next()) {
+    leases.clear();
+    uses.clear();
+    leases.push_back(std::move(*first));
+    while (stream.ready()) {
+      auto more = stream.next();
+      if (!more) break;
+      leases.push_back(std::move(*more));
+    }
+    for (const offload::ExpertLease& lease : leases) {
+      uses.push_back(uses_of_expert_[static_cast<size_t>(lease.id().expert)]);
+    }
+    experts_.compute_experts(leases, uses);
+    leases.clear();
+  }
+  experts_.finish_experts(routed_);
+  dense_.combine(layer, routed_);
+}
+
+}  // namespace moraine::runtime

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "offload/expert_store.h"
+#include "quant/expert_pack.h"
+#include "runtime/backend.h"
+#include "runtime/model.h"
+#include "runtime/router.h"
+#include "runtime/router_predictor.h"
+
+namespace moraine::runtime {
+
+/// The MoE part of a layer: route, hint the next layer's experts, acquire this layer's, compute them in the order in
+/// which they arrive while the shared expert runs, combine.
+class MoeLayer {
+ public:
+  MoeLayer(const Model& model, DenseBackend& dense, ExpertBackend& experts, offload::ExpertStore& store,
+           std::vector<quant::ExpertLayout> layouts);
+
+  /// Runs `layer` for the step's rows. Returns the experts chosen, valid until the next call: [rows,
+  /// num_experts_per_tok].
+  std::span<const RoutedExpert> run(int layer, int32_t row_count);
+
+ private:
+  void route(int layer, int32_t row_count);
+  /// Sorts chosen_ by expert: fills wanted_, and for wanted_[i] its uses.
+  void group_by_expert(int layer, int32_t row_count);
+  void compute(int layer, int32_t row_count);
+
+  const Model& model_;
+  DenseBackend& dense_;
+  ExpertBackend& experts_;
+  offload::ExpertStore& store_;
+  std::vector<quant::ExpertLayout> layouts_;  // [layer]
+  Router router_;
+  RouterPredictor predictor_;
+
+  std::vector<float> normed_;                               // [rows, hidden]
+  std::vector<float> logits_;                               // [rows, n_routed_experts]
+  std::vector<float> routed_;                               // [rows, hidden]
+  std::vector<RoutedExpert> chosen_;                        // [rows, num_experts_per_tok]
+  std::vector<offload::ExpertId> wanted_;                   // experts with a use, ascending
+  std::vector<ExpertUse> uses_;                             // [rows × num_experts_per_tok], grouped by expert
+  std::vector<std::span<const ExpertUse>> uses_of_expert_;  // [n_routed_experts], into uses_
+};
+
+}  // namespace moraine::runtime
