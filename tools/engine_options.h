@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+
+#include "offload/expert_store.h"
+#include "quant/dtype.h"
+
+namespace moraine::tools {
+
+/// What every command that opens a model can be told. The defaults need no flags.
+struct EngineOptions {
+  std::filesystem::path model;               ///< directory or pack; empty: the embedded model
+  std::optional<uint64_t> ram_budget_bytes;  ///< for routed experts in RAM; nothing: as much as the machine has free
+  int threads = 0;                           ///< 0: all that the process may use
+  std::optional<quant::DType> experts;       ///< quantize a directory's experts on load; nothing: as stored
+  offload::ReaderKind reader = offload::ReaderKind::kAuto;
+  bool prefetch = true;
+  bool reference = false;  ///< scalar f32 arithmetic: slow, the definition the fast path is tested against
+};
+
+}  // namespace moraine::tools

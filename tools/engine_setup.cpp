@@ -1,0 +1,120 @@
+#include "tools/engine_setup.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <system_error>
+#include <thread>
+
+#include "cpu/cpu_backend.h"
+#include "cpu/isa.h"
+#include "offload/memory_limit.h"
+#include "offload/memory_plan.h"
+#include "quant/error.h"
+#include "quant/safetensors.h"
+#include "runtime/weight_loader.h"
+#include "tools/byte_size.h"
+#include "tools/model_sizes.h"
+#include "tools/progress_bar.h"
+
+namespace moraine::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+int thread_count(const EngineOptions& options) {
+  if (options.threads > 0) return options.threads;
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+offload::MemoryPlan make_plan(const quant::Checkpoint& checkpoint, const runtime::ModelConfig& config,
+                              const runtime::ExpertSource& experts, int32_t chunk_rows, const EngineOptions& options) {
+  const offload::MemoryNeeds needs = {
+      .resident_bytes = runtime::resident_bytes(checkpoint, config),
+      .kv_bytes = kv_bytes_per_token(config) * static_cast<uint64_t>(config.max_position_embeddings),
+      .scratch_bytes = scratch_bytes(config, chunk_rows),
+      .record_bytes = experts.records->max_record_bytes(),
+      .expert_count = experts.records->experts().size(),
+      .min_slots = static_cast<uint64_t>(config.num_experts_per_tok)};
+  const uint64_t available_bytes = offload::available_ram_bytes(offload::read_memory_limit());
+  return offload::plan_memory(needs, available_bytes, options.ram_budget_bytes);
+}
+
+std::string plan_line(const std::string& name, const offload::MemoryPlan& plan, const std::string& experts,
+                      const char* reader, int threads, bool reference) {
+  return fmt::format("{}: {} resident, {} KV cache at most, experts {}: {} of {} in RAM ({}); {} threads {}, {}", name,
+                     byte_size_text(plan.needs.resident_bytes), byte_size_text(plan.needs.kv_bytes), experts,
+                     plan.slot_count, plan.needs.expert_count, byte_size_text(plan.experts_budget_bytes), threads,
+                     reference ? "scalar reference" : cpu::isa_name(), reader);
+}
+
+}  // namespace
+
+fs::path embedded_model_directory(const fs::path& program) {
+  const fs::path folder = program.parent_path();
+  // build/<preset>/bin/moraine lies three folders below the source tree.
+  for (const fs::path& candidate : {folder / ".." / "share" / "moraine" / "models" / "tiny-r1",
+                                    folder / ".." / ".." / ".." / "tools" / "models" / "tiny-r1"}) {
+    std::error_code ignored;
+    if (fs::exists(candidate / "config.json", ignored)) return candidate.lexically_normal();
+  }
+  return {};
+}
+
+fs::path model_directory(const fs::path& model) {
+  if (!model.empty()) return model;
+  std::error_code ignored;
+  const fs::path embedded = embedded_model_directory(fs::read_symlink("/proc/self/exe", ignored));
+  if (!embedded.empty()) return embedded;
+  throw quant::Error(quant::ErrorKind::kBadFile,
+                     {.what = "the embedded model tiny-r1 was not found beside the program",
+                      .action = "name a model directory, or install Moraine with `cmake --install`"});
+}
+
+std::string model_name(const fs::path& directory) {
+  std::error_code ignored;
+  const fs::path whole = fs::weakly_canonical(directory, ignored);
+  const std::string name = (whole.empty() ? directory : whole).filename().string();
+  return name.empty() ? directory.string() : quant::printable(name);
+}
+
+std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Console& console) {
+  const fs::path directory = model_directory(options.model);
+  const auto config = runtime::ModelConfig::from_directory(directory);
+  const auto checkpoint = quant::Checkpoint::open(directory);
+  for (const std::string& warning : checkpoint.warnings()) console.line("warning: " + warning);
+  // The quick parts first: what is wrong with them should not be told after minutes of loading.
+  runtime::EngineParts parts{.text = runtime::ModelText::from_directory(directory, config),
+                             .model = nullptr,
+                             .experts = runtime::open_expert_source(checkpoint, config, options.experts),
+                             .store = nullptr,
+                             .dense = nullptr,
+                             .expert_backend = nullptr};
+  cpu::CpuOptions cpu_options;
+  cpu_options.threads = thread_count(options);
+  cpu_options.reference = options.reference;
+  const offload::MemoryPlan plan = make_plan(checkpoint, config, parts.experts, cpu_options.max_rows, options);
+
+  offload::StoreOptions store_options;
+  store_options.budget_bytes = plan.experts_budget_bytes;
+  store_options.reader = options.reader;
+  store_options.prefetch = options.prefetch;
+  store_options.inform = [&console](const std::string& line) { console.line(line); };
+  parts.store = std::make_unique<offload::ExpertStore>(parts.experts.records, store_options,
+                                                       static_cast<int>(config.num_experts_per_tok));
+  console.err(fmt::format("{}{}{}\n", console.dim_on(),
+                          plan_line(model_name(directory), plan, parts.experts.type_name, parts.store->reader_name(),
+                                    cpu_options.threads, options.reference),
+                          console.dim_off()));
+  {
+    ProgressBar bar(console, "loading", ProgressUnit::kBytes);
+    parts.model = std::make_shared<runtime::Model>(runtime::load_model(
+        checkpoint, config, [&](uint64_t done_bytes, uint64_t total_bytes) { bar.update(done_bytes, total_bytes); }));
+  }
+  const auto backend = std::make_shared<cpu::CpuBackend>(parts.model, cpu_options);
+  parts.dense = backend;
+  parts.expert_backend = backend;
+  return std::make_unique<runtime::Engine>(std::move(parts));
+}
+
+}  // namespace moraine::tools

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "runtime/engine.h"
+#include "tools/console.h"
+#include "tools/engine_options.h"
+
+namespace moraine::tools {
+
+/// The directory a command is to open: `model` itself or, if that is empty, the embedded model. Throws
+/// quant::Error(kBadFile) with what to do if there is none.
+std::filesystem::path model_directory(const std::filesystem::path& model);
+
+/// Where the embedded model lies, seen from the program's own path: ../share/moraine/models/tiny-r1 where it is
+/// installed, tools/models/tiny-r1 of the source tree above build/<preset>/bin. Empty if in neither place.
+std::filesystem::path embedded_model_directory(const std::filesystem::path& program);
+
+/// What people call the model: the directory's name.
+std::string model_name(const std::filesystem::path& directory);
+
+/// The composition root: opens the model, plans what stays in RAM, loads it with a progress bar, joins backend, expert
+/// store and text to an engine. Says the plan on stderr in a line. Throws quant::Error.
+std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Console& console);
+
+}  // namespace moraine::tools

@@ -1,0 +1,231 @@
+#include "tools/inspection.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+
+#include "quant/error.h"
+#include "quant/expert_pack.h"
+#include "quant/safetensors.h"
+#include "runtime/expert_source.h"
+#include "runtime/weight_loader.h"
+#include "tools/byte_size.h"
+#include "tools/model_sizes.h"
+
+namespace moraine::tools {
+namespace {
+
+constexpr std::array kGroupOrder = {"embedding",      "norms",          "attention", "dense FFN", "router",
+                                    "shared experts", "routed experts", "head",      "MTP",       "other"};
+
+bool contains(const std::string& text, const char* part) {
+  return text.find(part) != std::string::npos;
+}
+
+/// Says of each matrix of an expert that `wanted` does not fit what it gets instead.
+std::vector<std::string> fallback_sentences(const quant::ExpertLayout& layout, quant::DType wanted) {
+  std::vector<std::string> sentences;
+  const auto check = [&](const char* name, const quant::MatrixDesc& matrix) {
+    if (matrix.type == wanted) return;
+    const int64_t block = quant::block_elements(wanted);
+    if (matrix.cols % block != 0) {
+      sentences.push_back(fmt::format("{} rows of {} are no multiple of {}'s {}: stored as {}", name, matrix.cols,
+                                      quant::dtype_name(wanted), block, quant::dtype_name(matrix.type)));
+    } else {
+      sentences.push_back(fmt::format("{}: stored as {} instead of {}", name, quant::dtype_name(matrix.type),
+                                      quant::dtype_name(wanted)));
+    }
+  };
+  check("gate_proj", layout.gate);
+  check("up_proj", layout.up);
+  check("down_proj", layout.down);
+  return sentences;
+}
+
+void add_tensors(Inspection& result, const quant::Checkpoint& checkpoint) {
+  std::map<std::pair<std::string, std::string>, TensorGroup> groups;
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    const std::string group = tensor_group_name(name, result.config);
+    const std::string dtype(quant::dtype_name(tensor.dtype));
+    TensorGroup& sum = groups[{group, dtype}];
+    sum.name = group;
+    sum.dtype = dtype;
+    ++sum.tensor_count;
+    sum.size_bytes += tensor.size_bytes;
+    result.has_mtp = result.has_mtp || group == "MTP";
+    result.tensors.push_back({.name = name,
+                              .dtype = dtype,
+                              .shape = tensor.shape,
+                              .size_bytes = tensor.size_bytes,
+                              .file = checkpoint.files()[static_cast<size_t>(tensor.file)].filename().string()});
+  }
+  for (const char* name : kGroupOrder) {
+    for (const auto& [key, group] : groups) {
+      if (key.first == name) result.groups.push_back(group);
+    }
+  }
+}
+
+std::string tiers_text(const Inspection& i) {
+  std::string text = "\nbytes per tier\n";
+  const auto row = [&](const char* name, uint64_t size_bytes, const std::string& note) {
+    text += fmt::format("  {:<22} {:>12}  {}\n", name, byte_size_text(size_bytes), note);
+  };
+  row("resident weights", i.resident_bytes, "always in RAM");
+  row("routed experts", i.expert_bytes,
+      fmt::format("{} of {} each, {}", i.expert_count, byte_size_text(i.record_bytes), i.expert_type));
+  row("KV cache", i.kv_bytes_per_token * static_cast<uint64_t>(i.config.max_position_embeddings),
+      fmt::format("{} per token, {} tokens at most", byte_size_text(i.kv_bytes_per_token),
+                  i.config.max_position_embeddings));
+  row("weights per token", i.bytes_per_token, "what decoding one token has to read");
+  return text;
+}
+
+}  // namespace
+
+std::string tensor_group_name(const std::string& tensor, const runtime::ModelConfig& config) {
+  constexpr std::string_view kLayers = "model.layers.";
+  if (tensor.starts_with(kLayers)) {
+    const std::string number = tensor.substr(kLayers.size(), tensor.find('.', kLayers.size()) - kLayers.size());
+    const bool is_number =
+        !number.empty() && number.size() < 7 &&
+        std::all_of(number.begin(), number.end(), [](char digit) { return digit >= '0' && digit <= '9'; });
+    if (is_number && std::stoi(number) >= config.num_hidden_layers) return "MTP";
+  }
+  if (runtime::is_routed_expert_tensor(tensor)) return "routed experts";
+  if (contains(tensor, ".mlp.shared_experts.")) return "shared experts";
+  if (contains(tensor, ".mlp.gate.")) return "router";
+  if (contains(tensor, ".mlp.")) return "dense FFN";
+  if (contains(tensor, "norm")) return contains(tensor, ".self_attn.") ? "attention" : "norms";
+  if (contains(tensor, ".self_attn.")) return "attention";
+  if (contains(tensor, "embed_tokens")) return "embedding";
+  if (tensor.starts_with("lm_head")) return "head";
+  return "other";
+}
+
+Inspection inspect_model(const std::filesystem::path& directory, std::optional<quant::DType> experts) {
+  Inspection result;
+  result.directory = directory;
+  result.config = runtime::ModelConfig::from_directory(directory);
+  const auto checkpoint = quant::Checkpoint::open(directory);
+  result.warnings = checkpoint.warnings();
+  result.is_pack = quant::PackIndex::present(directory);
+  add_tensors(result, checkpoint);
+
+  const runtime::ExpertSource source = runtime::open_expert_source(checkpoint, result.config, experts);
+  result.expert_type = source.type_name;
+  result.expert_count = source.records->experts().size();
+  result.record_bytes = source.records->max_record_bytes();
+  for (const offload::ExpertId id : source.records->experts()) result.expert_bytes += source.records->record_bytes(id);
+  std::optional<quant::DType> wanted = experts;
+  if (result.is_pack) wanted = quant::dtype_from_name(quant::PackIndex::read(directory).wanted_type);
+  const auto first_moe = static_cast<size_t>(result.config.first_k_dense_replace);
+  if (wanted && first_moe < source.layouts.size()) {
+    result.fallbacks = fallback_sentences(source.layouts[first_moe], *wanted);
+  }
+  result.resident_bytes = runtime::resident_bytes(checkpoint, result.config);
+  result.kv_bytes_per_token = kv_bytes_per_token(result.config);
+  const uint64_t moe_layers =
+      result.expert_count / static_cast<uint64_t>(std::max<int64_t>(1, result.config.n_routed_experts));
+  // A decoded token reads every resident weight but the embedding, of which it needs one row.
+  uint64_t embedding_bytes = 0;
+  if (const quant::TensorInfo* embedding = checkpoint.find("model.embed_tokens.weight"))
+    embedding_bytes = embedding->size_bytes;
+  result.bytes_per_token = result.resident_bytes - std::min(result.resident_bytes, embedding_bytes) +
+                           moe_layers * static_cast<uint64_t>(result.config.num_experts_per_tok) * result.record_bytes;
+  return result;
+}
+
+std::string inspection_text(const Inspection& i, bool all_tensors) {
+  const runtime::ModelConfig& c = i.config;
+  std::string text = fmt::format("{}  ({})\n", quant::printable(i.directory.string(), 4096),
+                                 i.is_pack ? "Moraine pack" : "model directory");
+  text +=
+      fmt::format("  {}: {} layers ({} dense), hidden {}, {} heads (q_lora {}, kv_lora {}, nope {}, rope {}, v {})\n",
+                  c.model_type, c.num_hidden_layers, c.first_k_dense_replace, c.hidden_size, c.num_attention_heads,
+                  c.q_lora_rank, c.kv_lora_rank, c.qk_nope_head_dim, c.qk_rope_head_dim, c.v_head_dim);
+  text += fmt::format("  {} routed experts of width {} in {} groups ({} kept), top-{}, {} shared, scale {}\n",
+                      c.n_routed_experts, c.moe_intermediate_size, c.n_group, c.topk_group, c.num_experts_per_tok,
+                      c.n_shared_experts, c.routed_scaling_factor);
+  text += fmt::format("  vocabulary {}, context {}{}, MTP layers {}\n", c.vocab_size, c.max_position_embeddings,
+                      c.rope_scaling.yarn ? fmt::format(" (YaRN × {} over {})", c.rope_scaling.factor,
+                                                        c.rope_scaling.original_max_position_embeddings)
+                                          : "",
+                      i.has_mtp ? fmt::format("{} (present)", c.num_nextn_predict_layers)
+                                : fmt::format("{} (not in the files)", c.num_nextn_predict_layers));
+  text += tiers_text(i);
+  text += fmt::format("\nexperts are {}\n", i.expert_type);
+  for (const std::string& fallback : i.fallbacks) text += "  " + fallback + "\n";
+  text += "\nstored tensors\n";
+  for (const TensorGroup& group : i.groups) {
+    text += fmt::format("  {:<16} {:<9} {:>7} tensors {:>12}\n", group.name, group.dtype, group.tensor_count,
+                        byte_size_text(group.size_bytes));
+  }
+  if (all_tensors) {
+    text += "\n";
+    for (const TensorLine& tensor : i.tensors) {
+      text += fmt::format("  {:<64} {:<9} [{}]  {} B  {}\n", quant::printable(tensor.name), tensor.dtype,
+                          fmt::join(tensor.shape, ", "), tensor.size_bytes, quant::printable(tensor.file));
+    }
+  }
+  return text;
+}
+
+quant::Json inspection_json(const Inspection& i, bool all_tensors) {
+  const runtime::ModelConfig& c = i.config;
+  quant::Json groups = quant::Json::array();
+  for (const TensorGroup& group : i.groups) {
+    groups.push_back(
+        {{"group", group.name}, {"dtype", group.dtype}, {"tensors", group.tensor_count}, {"bytes", group.size_bytes}});
+  }
+  quant::Json json = {{"model", i.directory.string()},
+                      {"pack", i.is_pack},
+                      {"config",
+                       {{"model_type", c.model_type},
+                        {"num_hidden_layers", c.num_hidden_layers},
+                        {"first_k_dense_replace", c.first_k_dense_replace},
+                        {"hidden_size", c.hidden_size},
+                        {"num_attention_heads", c.num_attention_heads},
+                        {"q_lora_rank", c.q_lora_rank},
+                        {"kv_lora_rank", c.kv_lora_rank},
+                        {"qk_nope_head_dim", c.qk_nope_head_dim},
+                        {"qk_rope_head_dim", c.qk_rope_head_dim},
+                        {"v_head_dim", c.v_head_dim},
+                        {"n_routed_experts", c.n_routed_experts},
+                        {"moe_intermediate_size", c.moe_intermediate_size},
+                        {"num_experts_per_tok", c.num_experts_per_tok},
+                        {"n_shared_experts", c.n_shared_experts},
+                        {"vocab_size", c.vocab_size},
+                        {"max_position_embeddings", c.max_position_embeddings},
+                        {"num_nextn_predict_layers", c.num_nextn_predict_layers}}},
+                      {"mtp", i.has_mtp},
+                      {"experts",
+                       {{"type", i.expert_type},
+                        {"count", i.expert_count},
+                        {"record_bytes", i.record_bytes},
+                        {"fallbacks", i.fallbacks}}},
+                      {"tiers",
+                       {{"resident_bytes", i.resident_bytes},
+                        {"expert_bytes", i.expert_bytes},
+                        {"kv_bytes_per_token", i.kv_bytes_per_token}}},
+                      {"bytes_per_token", i.bytes_per_token},
+                      {"groups", std::move(groups)},
+                      {"warnings", i.warnings}};
+  if (all_tensors) {
+    quant::Json tensors = quant::Json::array();
+    for (const TensorLine& tensor : i.tensors) {
+      tensors.push_back({{"name", tensor.name},
+                         {"dtype", tensor.dtype},
+                         {"shape", tensor.shape},
+                         {"bytes", tensor.size_bytes},
+                         {"file", tensor.file}});
+    }
+    json["tensors"] = std::move(tensors);
+  }
+  return json;
+}
+
+}  // namespace moraine::tools

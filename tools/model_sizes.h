@@ -1,0 +1,16 @@
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/model_config.h"
+
+namespace moraine::tools {
+
+/// Bytes that the CPU backend's cache keeps per token over all layers: the latent and the rotated key in f32, rows
+/// padded to 16.
+uint64_t kv_bytes_per_token(const runtime::ModelConfig& config);
+
+/// Upper estimate of what a step of `rows` rows needs beside weights, cache and experts: activations, router, staging.
+uint64_t scratch_bytes(const runtime::ModelConfig& config, int64_t rows);
+
+}  // namespace moraine::tools
