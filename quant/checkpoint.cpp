@@ -6,6 +6,7 @@
 
 #include "quant/checkpoint_index.h"
 #include "quant/error.h"
+#include "quant/expert_pack.h"
 #include "quant/safetensors.h"
 
 namespace moraine::quant {
@@ -79,14 +80,15 @@ Checkpoint Checkpoint::open(const fs::path& directory) {
   } else if (!is_there(directory / kSingleFileName)) {
     throw no_weights(directory);
   }
-  for (const std::string& name : names) checkpoint.add_file(directory / name);
+  const BlockFormats block_formats = PackIndex::present(directory) ? BlockFormats::kAllowed : BlockFormats::kRefused;
+  for (const std::string& name : names) checkpoint.add_file(directory / name, block_formats);
   if (index) checkpoint.compare_with(*index);
   return checkpoint;
 }
 
-void Checkpoint::add_file(const fs::path& file) {
+void Checkpoint::add_file(const fs::path& file, BlockFormats block_formats) {
   auto descriptor = std::make_shared<UniqueFd>(open_for_read(file));
-  for (TensorInfo& tensor : read_safetensors_header(descriptor->get(), file)) {
+  for (TensorInfo& tensor : read_safetensors_header(descriptor->get(), file, block_formats)) {
     tensor.file = static_cast<int>(files_.size());
     std::string name = tensor.name;
     const auto [known, is_new] = tensors_.try_emplace(std::move(name), std::move(tensor));

@@ -36,7 +36,8 @@ std::optional<uint64_t> bytes_of(DType dtype, const std::vector<int64_t>& shape)
   for (const int64_t dimension : shape) {
     if (__builtin_mul_overflow(elements, static_cast<uint64_t>(dimension), &elements)) return std::nullopt;
   }
-  if (__builtin_mul_overflow(elements, bits, &bits) || bits % 8 != 0) return std::nullopt;
+  const uint64_t blocks = elements / static_cast<uint64_t>(block_elements(dtype));
+  if (__builtin_mul_overflow(blocks, bits, &bits) || bits % 8 != 0) return std::nullopt;
   return bits / 8;
 }
 
@@ -67,7 +68,19 @@ void check_layout(std::vector<HeaderEntry>& entries, uint64_t data_start, uint64
                 .action = is_truncated ? "the download is incomplete: download it again" : kDownloadAgain});
 }
 
-/// The size rules of one entry: begin ≤ end, and as many bytes as type and shape need.
+/// Blocks lie in rows: the last dimension must be whole blocks.
+void check_rows(const HeaderEntry& entry, const std::filesystem::path& file) {
+  const int64_t block = block_elements(entry.dtype);
+  if (block == 1 || (!entry.shape.empty() && entry.shape.back() % block == 0)) return;
+  refuse(file,
+         {.what = "rows of a block format are no whole number of blocks",
+          .item = entry.name,
+          .offset = entry.header_offset,
+          .expected = fmt::format("a last dimension that is a multiple of {} for {}", block, dtype_name(entry.dtype)),
+          .got = fmt::format("[{}]", fmt::join(entry.shape, ", "))});
+}
+
+/// The size rules of one entry: begin ≤ end, whole blocks, and as many bytes as type and shape need.
 void check_size(const HeaderEntry& entry, const std::filesystem::path& file) {
   if (entry.begin > entry.end) {
     refuse(file, {.what = "data_offsets end before they begin",
@@ -75,6 +88,7 @@ void check_size(const HeaderEntry& entry, const std::filesystem::path& file) {
                   .offset = entry.header_offset,
                   .got = fmt::format("[{}, {}]", entry.begin, entry.end)});
   }
+  check_rows(entry, file);
   const std::optional<uint64_t> needed = bytes_of(entry.dtype, entry.shape);
   const std::string type_and_shape = fmt::format("{} [{}]", dtype_name(entry.dtype), fmt::join(entry.shape, ", "));
   if (!needed) {
@@ -120,7 +134,7 @@ uint64_t safetensors_header_bytes(std::span<const std::byte> first_bytes, uint64
 }
 
 std::vector<TensorInfo> parse_safetensors_header(std::string_view header, uint64_t data_start, uint64_t file_bytes,
-                                                 const std::filesystem::path& file) {
+                                                 const std::filesystem::path& file, BlockFormats block_formats) {
   MORAINE_CHECK(header.size() <= data_start && data_start <= file_bytes);
   const uint64_t header_start = data_start - header.size();
   if (!header.starts_with('{')) {
@@ -130,7 +144,7 @@ std::vector<TensorInfo> parse_safetensors_header(std::string_view header, uint64
   if (header[last] != '}') {
     refuse(file, {.what = "the header does not end with '}' and spaces", .offset = header_start + last});
   }
-  std::vector<HeaderEntry> entries = read_header_entries(header, header_start, kMaxHeaderBytes, file);
+  std::vector<HeaderEntry> entries = read_header_entries(header, header_start, kMaxHeaderBytes, file, block_formats);
   for (const HeaderEntry& entry : entries) check_size(entry, file);
   check_layout(entries, data_start, file_bytes, file);
 
@@ -146,19 +160,19 @@ std::vector<TensorInfo> parse_safetensors_header(std::string_view header, uint64
   return tensors;
 }
 
-std::vector<TensorInfo> read_safetensors_header(int fd, const std::filesystem::path& file) {
+std::vector<TensorInfo> read_safetensors_header(int fd, const std::filesystem::path& file, BlockFormats block_formats) {
   const uint64_t size_bytes = file_bytes(fd, file);
   std::array<std::byte, kFirstBytes> storage;
   const auto first_bytes = std::span(storage).first(std::min(size_bytes, kFirstBytes));
   pread_exact(fd, first_bytes, 0, file);
   std::string header(safetensors_header_bytes(first_bytes, size_bytes, file), '\0');
   pread_exact(fd, std::as_writable_bytes(std::span(header)), kLengthBytes, file);
-  return parse_safetensors_header(header, kLengthBytes + header.size(), size_bytes, file);
+  return parse_safetensors_header(header, kLengthBytes + header.size(), size_bytes, file, block_formats);
 }
 
-std::vector<TensorInfo> read_safetensors_header(const std::filesystem::path& file) {
+std::vector<TensorInfo> read_safetensors_header(const std::filesystem::path& file, BlockFormats block_formats) {
   const UniqueFd fd = open_for_read(file);
-  return read_safetensors_header(fd.get(), file);
+  return read_safetensors_header(fd.get(), file, block_formats);
 }
 
 }  // namespace moraine::quant

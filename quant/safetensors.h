@@ -26,13 +26,19 @@ struct TensorInfo {
   uint64_t size_bytes = 0;
 };
 
+/// Whether a safetensors file may hold tensors in block formats ("Q8_0", "Q4_0", "Q4_K": GGUF's blocks, rows
+/// contiguous). The published format does not know them; a Moraine pack keeps resident matrices in them.
+enum class BlockFormats { kRefused, kAllowed };
+
 /// Validates the header of a safetensors file by every rule of the format (shared/spec/safetensors.md §3) and returns
 /// its tensors sorted by offset, with `file` = 0. Memory stays proportional to the header.
 /// Throws Error(kBadFile) naming file, tensor, field and offset; Error(kIo) if the file can't be read.
-std::vector<TensorInfo> read_safetensors_header(const std::filesystem::path& file);
+std::vector<TensorInfo> read_safetensors_header(const std::filesystem::path& file,
+                                                BlockFormats block_formats = BlockFormats::kRefused);
 
 /// The same for a file that is already open; `file` is its name for messages.
-std::vector<TensorInfo> read_safetensors_header(int fd, const std::filesystem::path& file);
+std::vector<TensorInfo> read_safetensors_header(int fd, const std::filesystem::path& file,
+                                                BlockFormats block_formats = BlockFormats::kRefused);
 
 /// The length of the JSON header, from the first bytes of a file (up to 64, fewer if it is shorter). Throws
 /// Error(kBadFile) if the file is shorter than that header, is a Git-LFS pointer, or the length is beyond the format's.
@@ -42,14 +48,16 @@ uint64_t safetensors_header_bytes(std::span<const std::byte> first_bytes, uint64
 /// read_safetensors_header() for a header already in memory: `header` is the JSON text, `data_start` its end in the
 /// file, `file_bytes` the file's size.
 std::vector<TensorInfo> parse_safetensors_header(std::string_view header, uint64_t data_start, uint64_t file_bytes,
-                                                 const std::filesystem::path& file);
+                                                 const std::filesystem::path& file,
+                                                 BlockFormats block_formats = BlockFormats::kRefused);
 
 /// A directory's safetensors files as one table of tensors: either one model.safetensors or the shards that
 /// model.safetensors.index.json names. Reads are plain pread, safe from several threads.
 class Checkpoint {
  public:
   /// Opens and validates every shard. Throws Error(kBadFile): all missing shards are named in one message, Git-LFS
-  /// pointers and incomplete downloads are recognised, an unsafe file name in the index is refused.
+  /// pointers and incomplete downloads are recognised, an unsafe file name in the index is refused. Tensors in block
+  /// formats are accepted if the directory is a Moraine pack.
   static Checkpoint open(const std::filesystem::path& directory);
 
   const std::vector<std::filesystem::path>& files() const { return files_; }
@@ -66,7 +74,7 @@ class Checkpoint {
   const std::filesystem::path& directory() const { return directory_; }
 
  private:
-  void add_file(const std::filesystem::path& file);
+  void add_file(const std::filesystem::path& file, BlockFormats block_formats);
   void compare_with(const CheckpointIndex& index);
   void warn_about_unmapped(const CheckpointIndex& index, size_t n_mapped);
 
@@ -81,7 +89,8 @@ class Checkpoint {
 class SafetensorsWriter {
  public:
   /// `tensors`' offsets and file indices are ignored; the bytes follow through write() in this order.
-  SafetensorsWriter(std::filesystem::path file, std::vector<TensorInfo> tensors);
+  SafetensorsWriter(std::filesystem::path file, std::vector<TensorInfo> tensors,
+                    BlockFormats block_formats = BlockFormats::kRefused);
   ~SafetensorsWriter();  ///< removes the temporary file if finish() was not reached
   SafetensorsWriter(const SafetensorsWriter&) = delete;
   SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;

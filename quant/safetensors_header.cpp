@@ -23,7 +23,9 @@ std::string describe(const Json& value) {
 /// Follows the header through its events; `place_` says what may come next.
 class HeaderReader final : public JsonEvents {
  public:
-  using JsonEvents::JsonEvents;
+  HeaderReader(std::string_view header, const std::filesystem::path& file, const JsonLimits& limits,
+               uint64_t text_offset, BlockFormats block_formats)
+      : JsonEvents(header, file, limits, text_offset), block_formats_(block_formats) {}
   std::vector<HeaderEntry> take() { return std::move(entries_); }
 
  private:
@@ -163,9 +165,11 @@ class HeaderReader final : public JsonEvents {
 
   void read_dtype(const std::string& name) {
     const std::optional<DType> dtype = dtype_from_name(name);
-    // Block formats are GGUF's; a safetensors file cannot hold them.
-    if (!dtype || block_elements(*dtype) != 1) {
-      refuse("unknown dtype", "one of the safetensors format, such as BF16", '"' + printable(name, 60) + '"');
+    // Block formats are GGUF's; a published safetensors file cannot hold them.
+    if (!dtype || (block_elements(*dtype) != 1 && block_formats_ == BlockFormats::kRefused)) {
+      refuse("unknown dtype",
+             dtype ? "a block format only in a finished Moraine pack" : "one of the safetensors format, such as BF16",
+             '"' + printable(name, 60) + '"');
     }
     entries_.back().dtype = *dtype;
     has_dtype_ = true;
@@ -186,6 +190,7 @@ class HeaderReader final : public JsonEvents {
     ++n_bounds_;
   }
 
+  BlockFormats block_formats_;
   Place place_ = Place::kStart;
   std::vector<HeaderEntry> entries_;
   std::string item_;  ///< the name of the entry being read, for messages
@@ -197,8 +202,9 @@ class HeaderReader final : public JsonEvents {
 }  // namespace
 
 std::vector<HeaderEntry> read_header_entries(std::string_view header, uint64_t text_offset, uint64_t max_header_bytes,
-                                             const std::filesystem::path& file) {
-  HeaderReader reader(header, file, {.max_bytes = max_header_bytes, .max_depth = kHeaderDepth}, text_offset);
+                                             const std::filesystem::path& file, BlockFormats block_formats) {
+  HeaderReader reader(header, file, {.max_bytes = max_header_bytes, .max_depth = kHeaderDepth}, text_offset,
+                      block_formats);
   reader.parse();
   return reader.take();
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "quant/dtype.h"
+#include "quant/safetensors.h"
 
 namespace moraine::quant {
 
@@ -21,8 +22,9 @@ struct HeaderEntry {
 };
 
 /// Reads a header's JSON text, which begins at byte `text_offset` of `file`. Refuses with Error(kBadFile) everything
-/// but {name: {"dtype", "shape", "data_offsets"}} and an optional "__metadata__" of strings, where it stands.
+/// but {name: {"dtype", "shape", "data_offsets"}} and an optional "__metadata__" of strings, where it stands; and block
+/// formats as dtype unless they are allowed.
 std::vector<HeaderEntry> read_header_entries(std::string_view header, uint64_t text_offset, uint64_t max_header_bytes,
-                                             const std::filesystem::path& file);
+                                             const std::filesystem::path& file, BlockFormats block_formats);
 
 }  // namespace moraine::quant

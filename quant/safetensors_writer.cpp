@@ -47,7 +47,8 @@ struct SafetensorsWriter::Impl {
   size_t n_written = 0;
 };
 
-SafetensorsWriter::SafetensorsWriter(std::filesystem::path file, std::vector<TensorInfo> tensors) {
+SafetensorsWriter::SafetensorsWriter(std::filesystem::path file, std::vector<TensorInfo> tensors,
+                                     BlockFormats block_formats) {
   const std::string header = header_text(tensors, file);
   const uint64_t data_start = kLengthBytes + header.size();
   std::vector<uint64_t> sizes_bytes;
@@ -57,7 +58,7 @@ SafetensorsWriter::SafetensorsWriter(std::filesystem::path file, std::vector<Ten
     file_size_bytes += tensor.size_bytes;
   }
   // The reader's rules are the writer's too: names, duplicates, sizes that fit dtype and shape.
-  parse_safetensors_header(header, data_start, file_size_bytes, file);
+  parse_safetensors_header(header, data_start, file_size_bytes, file, block_formats);
 
   impl_.reset(new Impl{.out = AtomicFile(std::move(file)), .sizes_bytes = std::move(sizes_bytes)});
   const uint64_t header_bytes = header.size();

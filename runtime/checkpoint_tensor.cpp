@@ -14,6 +14,8 @@ namespace {
 
 using quant::DType;
 
+constexpr const char* kVectorTypes = "F32, F16 or BF16";
+
 int64_t fp8_blocks(int64_t size) {
   return (size + quant::kFp8Block - 1) / quant::kFp8Block;
 }
@@ -62,9 +64,15 @@ CheckpointTensor TensorFinder::find(const std::string& name, int64_t rows, int64
       return found;
     case DType::kF8E4M3:
       if (cols != 0) break;
-      [[fallthrough]];
+      throw wrong_dtype(*found.weight, kVectorTypes);
+    case DType::kQ8_0:
+    case DType::kQ4_0:
+    case DType::kQ4_K:
+      // Only a pack's files can hold these.
+      if (cols != 0) return found;
+      throw wrong_dtype(*found.weight, kVectorTypes);
     default:
-      throw wrong_dtype(*found.weight, cols != 0 ? "F32, F16, BF16 or F8_E4M3" : "F32, F16 or BF16");
+      throw wrong_dtype(*found.weight, cols != 0 ? "F32, F16, BF16 or F8_E4M3" : kVectorTypes);
   }
   found.scale_inv = checkpoint_.find(name + "_scale_inv");
   if (found.scale_inv == nullptr) {

@@ -2,23 +2,22 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-#include <map>
+#include <algorithm>
+#include <exception>
+#include <mutex>
+#include <thread>
 
-#include "quant/checksum.h"
-#include "quant/dequantize.h"
 #include "quant/error.h"
-#include "quant/expert_pack.h"
 #include "runtime/checkpoint_tensor.h"
+#include "runtime/tensor_loader.h"
 
 namespace moraine::runtime {
 namespace {
 
-/// Where a resident tensor of the checkpoint goes: a matrix [rows, cols] or a vector [rows].
-struct Destination {
-  std::string name;
-  int64_t rows = 0;
-  int64_t cols = 0;  ///< 0 for a vector
+constexpr int kMostThreads = 4;  // enough to keep a drive busy while tensors are packed
+
+/// A resident tensor and where it goes: one of the two pointers.
+struct Destination : ResidentTensor {
   Matrix* matrix = nullptr;
   std::vector<float>* vector = nullptr;
 };
@@ -27,10 +26,13 @@ struct Destination {
 std::vector<Destination> destinations(const ModelConfig& config, Model& model) {
   std::vector<Destination> list;
   const auto matrix = [&](const std::string& name, int64_t rows, int64_t cols, Matrix& to) {
-    list.push_back({.name = name + ".weight", .rows = rows, .cols = cols, .matrix = &to});
+    list.push_back({{.name = name + ".weight", .rows = rows, .cols = cols, .is_projection = true}, &to, nullptr});
+  };
+  const auto exact_matrix = [&](const std::string& name, int64_t rows, int64_t cols, Matrix& to) {
+    list.push_back({{.name = name + ".weight", .rows = rows, .cols = cols}, &to, nullptr});
   };
   const auto vector = [&](const std::string& name, int64_t size, std::vector<float>& to) {
-    list.push_back({.name = name, .rows = size, .vector = &to});
+    list.push_back({{.name = name, .rows = size}, nullptr, &to});
   };
   const auto ffn = [&](const std::string& prefix, int64_t intermediate, FfnWeights& to) {
     matrix(prefix + "gate_proj", intermediate, config.hidden_size, to.gate_proj);
@@ -38,7 +40,7 @@ std::vector<Destination> destinations(const ModelConfig& config, Model& model) {
     matrix(prefix + "down_proj", config.hidden_size, intermediate, to.down_proj);
   };
   model.layers.resize(static_cast<size_t>(config.num_hidden_layers));
-  matrix("model.embed_tokens", config.vocab_size, config.hidden_size, model.embed_tokens);
+  exact_matrix("model.embed_tokens", config.vocab_size, config.hidden_size, model.embed_tokens);
   for (int64_t l = 0; l < config.num_hidden_layers; ++l) {
     LayerWeights& layer = model.layers[static_cast<size_t>(l)];
     const std::string prefix = fmt::format("model.layers.{}.", l);
@@ -55,7 +57,7 @@ std::vector<Destination> destinations(const ModelConfig& config, Model& model) {
     matrix(attention + "o_proj", config.hidden_size, heads * config.v_head_dim, layer.o_proj);
     vector(prefix + "post_attention_layernorm.weight", config.hidden_size, layer.post_attention_layernorm);
     if (config.is_moe_layer(l)) {
-      matrix(prefix + "mlp.gate", config.n_routed_experts, config.hidden_size, layer.gate);
+      exact_matrix(prefix + "mlp.gate", config.n_routed_experts, config.hidden_size, layer.gate);
       vector(prefix + "mlp.gate.e_score_correction_bias", config.n_routed_experts, layer.e_score_correction_bias);
       ffn(prefix + "mlp.shared_experts.", config.shared_intermediate_size(), layer.ffn);
     } else {
@@ -67,81 +69,96 @@ std::vector<Destination> destinations(const ModelConfig& config, Model& model) {
   return list;
 }
 
-uint64_t kept_bytes(const Destination& to, const CheckpointTensor& tensor) {
-  return to.vector != nullptr ? static_cast<uint64_t>(to.rows) * sizeof(float)
-                              : quant::packed_bytes(kept_type(tensor.weight->dtype), to.rows, to.cols);
+/// The format in which a tensor is kept.
+quant::DType target_type(const Destination& to, quant::DType stored, std::optional<quant::DType> resident) {
+  if (!resident || !to.is_projection || *resident == quant::DType::kF8E4M3) return kept_type(stored);
+  return quant::packable_type(*resident, to.cols);
 }
 
-/// Reads tensors and, in a pack, compares them with the checksums of its index.
-class TensorReader {
- public:
-  explicit TensorReader(const quant::Checkpoint& checkpoint) : checkpoint_(checkpoint) {
-    if (!quant::PackIndex::present(checkpoint.directory())) return;
-    for (const auto& [name, value] : quant::PackIndex::read(checkpoint.directory()).tensor_checksums) {
-      checksums_.emplace(name, value);
-    }
+uint64_t kept_bytes(const Destination& to, const CheckpointTensor& tensor, std::optional<quant::DType> resident) {
+  return to.vector != nullptr ? static_cast<uint64_t>(to.rows) * sizeof(float)
+                              : quant::packed_bytes(target_type(to, tensor.weight->dtype, resident), to.rows, to.cols);
+}
+
+/// FP8 comes with its own scales: it can be kept, not made (that would be a lossy step of its own).
+void check_wanted(std::optional<quant::DType> resident, const std::vector<Destination>& list,
+                  const std::vector<CheckpointTensor>& tensors, const quant::Checkpoint& checkpoint) {
+  if (resident != quant::DType::kF8E4M3) return;
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (list[i].is_projection && tensors[i].weight->dtype == quant::DType::kF8E4M3) return;
   }
+  throw quant::Error(quant::ErrorKind::kUsage,
+                     {.what = "resident weights can be kept as F8_E4M3 only if they are stored so",
+                      .file = checkpoint.directory(),
+                      .action = "leave --resident out, or choose --resident BF16 or Q8_0"});
+}
 
-  std::vector<std::byte> read(const quant::TensorInfo& tensor) const {
-    std::vector<std::byte> bytes(tensor.size_bytes);
-    checkpoint_.read(tensor, bytes);
-    const auto expected = checksums_.find(tensor.name);
-    if (expected == checksums_.end() || quant::checksum(bytes) == expected->second) return bytes;
-    checkpoint_.read(tensor, bytes);  // a wrong byte may have come from the bus, not from the medium
-    if (quant::checksum(bytes) == expected->second) return bytes;
-    throw quant::Error(quant::ErrorKind::kChecksum,
-                       {.what = "wrong checksum: the bytes are not those that were written",
-                        .file = checkpoint_.files()[static_cast<size_t>(tensor.file)],
-                        .item = tensor.name,
-                        .offset = tensor.offset,
-                        .expected = quant::checksum_text(expected->second),
-                        .got = quant::checksum_text(quant::checksum(bytes)),
-                        .action = "check the drive, then convert the model again"});
-  }
-
-  /// Adds the place to an error that only knows what is wrong with the numbers.
-  quant::Error located(const quant::Error& error, const quant::TensorInfo& tensor) const {
-    return quant::Error(error.kind(), {.what = error.what(),
-                                       .file = checkpoint_.files()[static_cast<size_t>(tensor.file)],
-                                       .item = tensor.name,
-                                       .offset = tensor.offset});
-  }
-
- private:
-  const quant::Checkpoint& checkpoint_;
-  std::map<std::string, uint64_t, std::less<>> checksums_;
-};
-
-void load_tensor(const TensorReader& reader, const CheckpointTensor& tensor, const Destination& to) {
-  const std::vector<std::byte> weight = reader.read(*tensor.weight);
+void load_tensor(const TensorLoader& loader, const CheckpointTensor& tensor, const Destination& to,
+                 std::optional<quant::DType> resident) {
   if (to.vector != nullptr) {
-    to.vector->resize(static_cast<size_t>(to.rows));
-    quant::dequantize_row(tensor.weight->dtype, weight, *to.vector);
-    for (const float value : *to.vector) {
-      if (std::isfinite(value)) continue;
-      throw reader.located(quant::Error(quant::ErrorKind::kBadFile, {.what = "holds NaN or infinity"}), *tensor.weight);
-    }
+    *to.vector = loader.load_vector(tensor);
     return;
   }
-  const std::vector<std::byte> scale_inv =
-      tensor.scale_inv != nullptr ? reader.read(*tensor.scale_inv) : std::vector<std::byte>{};
-  const quant::DType type = kept_type(tensor.weight->dtype);
+  const quant::DType type = target_type(to, tensor.weight->dtype, resident);
   to.matrix->storage = quant::AlignedBuffer(quant::packed_bytes(type, to.rows, to.cols));
   to.matrix->view = {.type = type, .rows = to.rows, .cols = to.cols, .data = to.matrix->storage.data()};
-  try {
-    pack_checkpoint_tensor(tensor.weight->dtype, weight, scale_inv, type, to.rows, to.cols, to.matrix->storage.span());
-  } catch (const quant::Error& error) {
-    throw reader.located(error, *tensor.weight);
-  }
+  loader.load_matrix(tensor, type, to.rows, to.cols, to.matrix->storage.span());
 }
 
-std::vector<CheckpointTensor> find_all(const quant::Checkpoint& checkpoint, const std::vector<Destination>& list) {
+std::vector<CheckpointTensor> find_all(const quant::Checkpoint& checkpoint, const std::vector<Destination>& list,
+                                       std::optional<quant::DType> resident) {
   TensorFinder finder(checkpoint);
   std::vector<CheckpointTensor> tensors;
   for (const Destination& to : list) tensors.push_back(finder.find(to.name, to.rows, to.cols));
   finder.check_complete();
+  check_wanted(resident, list, tensors, checkpoint);
   return tensors;
 }
+
+/// Hands out the tensors of a load to its threads, in order, and gathers how it goes.
+class LoadQueue {
+ public:
+  LoadQueue(const std::vector<CheckpointTensor>& tensors, const LoadProgress& progress)
+      : tensors_(tensors), progress_(progress) {
+    for (const CheckpointTensor& tensor : tensors) total_bytes_ += tensor.size_bytes();
+  }
+
+  /// Calls load(index) until all are done or one has failed.
+  void work(const std::function<void(size_t)>& load) {
+    for (size_t index = take(); index < tensors_.size(); index = take()) {
+      try {
+        load(index);
+        const std::lock_guard lock(mutex_);
+        done_bytes_ += tensors_[index].size_bytes();
+        if (progress_) progress_(done_bytes_, total_bytes_);
+      } catch (...) {
+        const std::lock_guard lock(mutex_);
+        if (!fault_ || index < fault_index_) fault_ = std::current_exception();
+        fault_index_ = std::min(fault_index_, index);
+      }
+    }
+  }
+
+  /// Rethrows what went wrong with the first bad tensor; which one that is does not depend on the threads.
+  void check() const {
+    if (fault_) std::rethrow_exception(fault_);
+  }
+
+ private:
+  size_t take() {
+    const std::lock_guard lock(mutex_);
+    return fault_ ? tensors_.size() : next_++;
+  }
+
+  const std::vector<CheckpointTensor>& tensors_;
+  const LoadProgress& progress_;
+  std::mutex mutex_;
+  size_t next_ = 0;
+  uint64_t done_bytes_ = 0;
+  uint64_t total_bytes_ = 0;
+  std::exception_ptr fault_;
+  size_t fault_index_ = SIZE_MAX;
+};
 
 }  // namespace
 
@@ -149,30 +166,39 @@ bool is_routed_expert_tensor(const std::string& name) {
   return name.find(".mlp.experts.") != std::string::npos;
 }
 
-uint64_t resident_bytes(const quant::Checkpoint& checkpoint, const ModelConfig& config) {
+std::vector<ResidentTensor> resident_tensors(const ModelConfig& config) {
   Model shape;
   const std::vector<Destination> list = destinations(config, shape);
-  const std::vector<CheckpointTensor> tensors = find_all(checkpoint, list);
+  return {list.begin(), list.end()};
+}
+
+uint64_t resident_bytes(const quant::Checkpoint& checkpoint, const ModelConfig& config, const LoadOptions& options) {
+  Model shape;
+  const std::vector<Destination> list = destinations(config, shape);
+  const std::vector<CheckpointTensor> tensors = find_all(checkpoint, list, options.resident);
   uint64_t total = 0;
-  for (size_t i = 0; i < list.size(); ++i) total += kept_bytes(list[i], tensors[i]);
+  for (size_t i = 0; i < list.size(); ++i) total += kept_bytes(list[i], tensors[i], options.resident);
   return total;
 }
 
-Model load_model(const quant::Checkpoint& checkpoint, const ModelConfig& config, const LoadProgress& progress) {
+Model load_model(const quant::Checkpoint& checkpoint, const ModelConfig& config, const LoadOptions& options) {
   Model model;
   model.config = config;
   const std::vector<Destination> list = destinations(config, model);
-  const std::vector<CheckpointTensor> tensors = find_all(checkpoint, list);
-  uint64_t total_bytes = 0;
-  for (const CheckpointTensor& tensor : tensors) total_bytes += tensor.size_bytes();
-
-  const TensorReader reader(checkpoint);
-  uint64_t done_bytes = 0;
-  for (size_t i = 0; i < list.size(); ++i) {
-    load_tensor(reader, tensors[i], list[i]);
-    done_bytes += tensors[i].size_bytes();
-    if (progress) progress(done_bytes, total_bytes);
+  const std::vector<CheckpointTensor> tensors = find_all(checkpoint, list, options.resident);
+  const TensorLoader loader(checkpoint);
+  LoadQueue queue(tensors, options.progress);
+  const auto work = [&] {
+    queue.work([&](size_t index) { load_tensor(loader, tensors[index], list[index], options.resident); });
+  };
+  const int all_threads = static_cast<int>(std::thread::hardware_concurrency());
+  {
+    std::vector<std::jthread> helpers;
+    const int threads = options.threads > 0 ? options.threads : std::clamp(all_threads, 1, kMostThreads);
+    for (int i = 1; i < threads; ++i) helpers.emplace_back(work);
+    work();
   }
+  queue.check();
   return model;
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,8 @@
 #include "quant/safetensors.h"
 #include "runtime/expert_source.h"
 #include "runtime/model_config.h"
+#include "tools/pack_destination.h"
+#include "tools/pack_parts.h"
 
 namespace moraine::tools {
 
@@ -19,8 +22,7 @@ struct ConvertOptions {
   quant::DType experts = quant::DType::kQ8_0;
   int threads = 1;                           ///< that make records; one more writes
   uint64_t shard_bytes = uint64_t{4} << 30;  ///< resident tensors beyond this go into further files
-  /// Free bytes of the file system that holds a path; for tests. Empty: statvfs.
-  std::function<uint64_t(const std::filesystem::path&)> free_bytes;
+  FreeBytes free_bytes;                      ///< for tests; empty: statvfs
 };
 
 /// Called after every record and tensor, from the thread that called run(). An exception thrown here interrupts the
@@ -38,9 +40,9 @@ class Converter {
   explicit Converter(ConvertOptions options);
 
   /// The destination already holds this very conversion, finished.
-  bool already_done() const { return already_done_; }
+  bool already_done() const { return destination_->finished() || done_; }
   /// It holds a part of it.
-  bool resumes() const { return resumes_; }
+  bool resumes() const { return destination_->resumes(); }
   uint64_t total_bytes() const { return total_bytes_; }
   const runtime::ExpertSource& experts() const { return experts_; }
 
@@ -50,27 +52,20 @@ class Converter {
   void run(const ConvertProgress& progress);
 
  private:
-  void plan_shards();
-  void look_at_destination();
-  void check_space() const;
-  std::string shard_name(size_t index) const;
-  void write_shard(size_t index, quant::PackIndex& pack);
-  void write_shard_index(quant::PackIndex& pack);
-  void copy_text_files(quant::PackIndex& pack);
+  void copy_text_files(quant::PackIndex& pack) const;
   quant::PackedLayer convert_layer(int layer);
   void advance(uint64_t bytes, const std::string& note);
-  std::string identity() const;
 
   ConvertOptions options_;
   runtime::ModelConfig config_;
   quant::Checkpoint checkpoint_;
   runtime::ExpertSource experts_;
   std::vector<int> moe_layers_;
-  std::vector<std::vector<quant::TensorInfo>> shards_;  // resident tensors by the file they go to
+  ResidentShards shards_;
+  std::optional<PackDestination> destination_;  // set once the source is known to be good
   uint64_t total_bytes_ = 0;
   uint64_t done_bytes_ = 0;
-  bool already_done_ = false;
-  bool resumes_ = false;
+  bool done_ = false;  // by run()
   ConvertProgress progress_;
 };
 

@@ -7,24 +7,34 @@
 #include "quant/error.h"
 #include "quant/safetensors.h"
 
+using moraine::quant::BlockFormats;
 using moraine::quant::Error;
 using moraine::quant::parse_safetensors_header;
 using moraine::quant::safetensors_header_bytes;
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t n_bytes) {
+namespace {
+
+void parse(const uint8_t* data, size_t n_bytes, BlockFormats block_formats) {
   const std::span bytes = std::as_bytes(std::span(data, n_bytes));
   try {
     const uint64_t header_bytes = safetensors_header_bytes(bytes, n_bytes, "fuzz");
     const std::string_view header(reinterpret_cast<const char*>(data) + 8, header_bytes);
     uint64_t end = 8 + header_bytes;
-    for (const auto& tensor : parse_safetensors_header(header, end, n_bytes, "fuzz")) {
+    for (const auto& tensor : parse_safetensors_header(header, end, n_bytes, "fuzz", block_formats)) {
       MORAINE_CHECK(tensor.offset == end);
       MORAINE_CHECK(tensor.size_bytes <= n_bytes - end);
       end += tensor.size_bytes;
     }
     MORAINE_CHECK(end == n_bytes);
   } catch (const Error&) {
-    return 0;  // refused with a message, as it should be
+    return;  // refused with a message, as it should be
   }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t n_bytes) {
+  parse(data, n_bytes, BlockFormats::kRefused);
+  parse(data, n_bytes, BlockFormats::kAllowed);
   return 0;
 }

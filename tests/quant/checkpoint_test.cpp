@@ -56,6 +56,15 @@ class ShardedCheckpoint : public ::testing::Test {
   TempDir dir_;
 };
 
+TEST(Checkpoint, TakesBlockFormatsFromAFinishedPackOnly) {
+  const TempDir dir;
+  dir.write("model.safetensors", safetensors_file('{' + entry("w", "Q8_0", "1,32", 0, 34) + "}", std::string(34, 'x')));
+  expect_error(ErrorKind::kBadFile, {"model.safetensors", "'w'", "unknown dtype", "Q8_0", "finished Moraine pack"},
+               [&] { Checkpoint::open(dir.path()); });
+  dir.write("moraine_pack.json", "{}");
+  EXPECT_EQ(Checkpoint::open(dir.path()).at("w").dtype, DType::kQ8_0);
+}
+
 TEST_F(ShardedCheckpoint, IsOneTable) {
   const Checkpoint checkpoint = open();
   EXPECT_EQ(checkpoint.directory(), dir_.path());

@@ -251,11 +251,48 @@ TEST(SafetensorsHeader, WrongTypes) {
 }
 
 TEST(SafetensorsHeader, UnknownDtype) {
-  // The last two are formats of ours that this container cannot hold.
+  // The last two are block formats, which only a pack's files hold.
   for (const char* dtype : {"F31", "f32", "", "Q8_0", "Q4_K"}) {
     expect_refused(fields('"' + std::string(dtype) + '"', "[1]", "[0,1]"), 1,
                    {"'w'", "unknown dtype", fmt::format("got \"{}\"", dtype), "at byte 22"});
   }
+}
+
+// ---- block formats, in a pack alone ---------------------------------------------------------------------------------
+
+std::vector<TensorInfo> parse_pack(std::string_view header, uint64_t data_bytes) {
+  const uint64_t data_start = 8 + header.size();
+  return parse_safetensors_header(header, data_start, data_start + data_bytes, "dir/m.safetensors",
+                                  BlockFormats::kAllowed);
+}
+
+TEST(SafetensorsHeader, APacksFileMayHoldBlockFormats) {
+  const auto tensors =
+      parse_pack('{' + entry("q8", "Q8_0", "3,64", 0, 204) + "," + entry("q4", "Q4_0", "2,32", 204, 240) + "," +
+                     entry("k", "Q4_K", "1,512", 240, 528) + "," + entry("none", "Q8_0", "5,0", 528, 528) + "," +
+                     entry("plain", "BF16", "3", 528, 534) + "}",
+                 534);
+  ASSERT_EQ(tensors.size(), 5u);
+  EXPECT_EQ(tensors[0].dtype, DType::kQ8_0);
+  EXPECT_EQ(tensors[0].size_bytes, 3u * 2 * 34);
+  EXPECT_EQ(tensors[1].size_bytes, 2u * 18);
+  EXPECT_EQ(tensors[2].size_bytes, 2u * 144);
+}
+
+TEST(SafetensorsHeader, BlocksMustBeWholeAndOfTheRightSize) {
+  const auto refused = [](const std::string& header, uint64_t data_bytes,
+                          std::initializer_list<std::string_view> parts) {
+    SCOPED_TRACE(header);
+    expect_error(ErrorKind::kBadFile, parts, [&] { parse_pack(header, data_bytes); });
+  };
+  // 64 elements would be two blocks, but they are no whole number per row.
+  refused('{' + entry("w", "Q8_0", "4,16", 0, 68) + "}", 68,
+          {"'w'", "whole number of blocks", "multiple of 32", "[4, 16]"});
+  refused('{' + entry("w", "Q4_K", "8,32", 0, 144) + "}", 144, {"'w'", "multiple of 256"});
+  refused('{' + entry("w", "Q8_0", "", 0, 34) + "}", 34, {"'w'", "whole number of blocks"});
+  refused('{' + entry("w", "Q8_0", "2,32", 0, 64) + "}", 64, {"'w'", "do not match", "68 bytes", "64 bytes"});
+  refused('{' + entry("w", "Q8_0", "4611686018427387904,32", 0, 0) + "}", 0, {"'w'", "fits 64 bits"});
+  refused('{' + entry("w", "Q9_9", "2,32", 0, 64) + "}", 64, {"'w'", "unknown dtype"});
 }
 
 TEST(SafetensorsHeader, NumbersMustBeUnsignedIntegers) {

@@ -95,6 +95,17 @@ TEST(SafetensorsWriter, RefusesWhatTheReaderWouldRefuse) {
   EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
 }
 
+TEST(SafetensorsWriter, WritesBlockFormatsForAPack) {
+  const TempDir dir;
+  const auto file = dir / "m.safetensors";
+  SafetensorsWriter writer(file, {tensor("w", DType::kQ8_0, {1, 32}, 34)}, BlockFormats::kAllowed);
+  writer.write(bytes_of("0123456789012345678901234567890123"));
+  writer.finish();
+  EXPECT_EQ(read_safetensors_header(file, BlockFormats::kAllowed).at(0).dtype, DType::kQ8_0);
+  expect_error(ErrorKind::kBadFile, {"unknown dtype", "Q8_0", "finished Moraine pack"},
+               [&] { read_safetensors_header(file); });
+}
+
 TEST(SafetensorsWriter, SaysWhereItCannotWrite) {
   expect_error(ErrorKind::kIo, {"/nowhere/m.safetensors"}, [] { SafetensorsWriter("/nowhere/m.safetensors", {}); });
 }

@@ -68,7 +68,7 @@ class SmallCheckpoint {
     for (const auto& [name, tensor] : tensors) {
       list.push_back({.name = name, .dtype = tensor.dtype, .shape = tensor.shape, .size_bytes = tensor.bytes.size()});
     }
-    quant::SafetensorsWriter writer(directory / "model.safetensors", list);
+    quant::SafetensorsWriter writer(directory / "model.safetensors", list, quant::BlockFormats::kAllowed);
     for (const auto& [name, tensor] : tensors) writer.write(tensor.bytes);
     writer.finish();
     std::ofstream(directory / "config.json") << config.dump(1);

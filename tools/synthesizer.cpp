@@ -1,0 +1,164 @@
+#include "tools/synthesizer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "quant/error.h"
+#include "quant/json.h"
+#include "quant/packed_matrix.h"
+#include "quant/quantize.h"
+#include "runtime/model_text.h"
+#include "runtime/weight_loader.h"
+#include "tools/synth_presets.h"
+
+namespace moraine::tools {
+namespace {
+
+constexpr uint64_t kMaxTextFileBytes = 256u << 20;
+
+float projection_deviation(int64_t cols) {
+  return 1.0f / std::sqrt(static_cast<float>(cols));
+}
+
+Spread spread_of(const runtime::ResidentTensor& tensor) {
+  if (tensor.name.ends_with("e_score_correction_bias")) return {.deviation = 0.005f};
+  if (tensor.cols == 0) return {.mean = 1.0f, .deviation = 0.02f};  // norms
+  if (tensor.name.find("embed_tokens") != std::string::npos) return {.deviation = 1.0f};
+  return {.deviation = projection_deviation(tensor.cols)};
+}
+
+quant::TensorInfo tensor_info(const std::string& name, quant::DType type, std::vector<int64_t> shape) {
+  uint64_t size_bytes = quant::row_bytes(type, shape.back());
+  if (shape.size() == 2) size_bytes *= static_cast<uint64_t>(shape.front());
+  return {.name = name, .dtype = type, .shape = std::move(shape), .size_bytes = size_bytes};
+}
+
+}  // namespace
+
+Synthesizer::Synthesizer(SynthOptions options) : options_(std::move(options)) {
+  plan_config();
+  // The tokenizer must fit, and be there, before anything is written.
+  (void)runtime::ModelText::from_directory(options_.tokenizer_source, config_);
+  shards_.emplace(plan_resident(), options_.shard_bytes);
+  layout_ = quant::ExpertLayout::make(options_.experts, config_.hidden_size, config_.moe_intermediate_size);
+  const int64_t moe_layers = config_.num_hidden_layers - config_.first_k_dense_replace;
+  total_bytes_ =
+      shards_->total_bytes() + layout_.record_bytes * static_cast<uint64_t>(moe_layers * config_.n_routed_experts);
+  destination_.emplace(options_.destination, identity(),
+                       "the destination holds another model, or one made with other options");
+  if (!already_done()) destination_->check_space(total_bytes_, options_.free_bytes);
+}
+
+void Synthesizer::plan_config() {
+  const SynthPreset& preset = find_synth_preset(options_.preset);
+  const int64_t dense_layers = options_.dense_layers.value_or(preset.dense_layers);
+  const int64_t moe_layers = options_.moe_layers.value_or(preset.moe_layers);
+  constexpr int64_t kMostLayers = 4096;  // ModelConfig's bound
+  if (dense_layers < 0 || moe_layers < 1 || dense_layers > kMostLayers || moe_layers > kMostLayers - dense_layers) {
+    throw quant::Error(quant::ErrorKind::kUsage,
+                       {.what = "impossible number of layers",
+                        .expected = fmt::format("at least one MoE layer, at most {} in all", kMostLayers),
+                        .got = fmt::format("{} dense, {} MoE", dense_layers, moe_layers)});
+  }
+  quant::Json config = quant::parse_json(preset.config_json, "preset");
+  config["num_hidden_layers"] = dense_layers + moe_layers;
+  config["first_k_dense_replace"] = dense_layers;
+  config["vocab_size"] = options_.vocab_size.value_or(preset.vocab_size);
+  if (options_.resident == quant::DType::kF8E4M3) {
+    config["quantization_config"] = {{"activation_scheme", "dynamic"},
+                                     {"fmt", "e4m3"},
+                                     {"quant_method", "fp8"},
+                                     {"weight_block_size", {quant::kFp8Block, quant::kFp8Block}}};
+  }
+  config_text_ = config.dump(2) + "\n";
+  config_ = runtime::ModelConfig::parse(config_text_, "config.json");
+}
+
+std::vector<quant::TensorInfo> Synthesizer::plan_resident() {
+  std::vector<quant::TensorInfo> tensors;
+  for (const runtime::ResidentTensor& tensor : runtime::resident_tensors(config_)) {
+    quant::DType type = quant::DType::kBF16;
+    if (tensor.is_projection) type = quant::packable_type(options_.resident, tensor.cols);
+    if (tensor.name.ends_with("e_score_correction_bias")) type = quant::DType::kF32;
+    spreads_[tensor.name] = spread_of(tensor);
+    tensors.push_back(tensor_info(tensor.name, type,
+                                  tensor.cols == 0 ? std::vector{tensor.rows} : std::vector{tensor.rows, tensor.cols}));
+    if (type != quant::DType::kF8E4M3) continue;
+    const auto squares = [](int64_t size) { return (size + quant::kFp8Block - 1) / quant::kFp8Block; };
+    const std::string name = tensor.name + "_scale_inv";
+    const float scale = projection_deviation(tensor.cols) / kE4m3Deviation;
+    spreads_[name] = {.mean = scale, .deviation = scale / 10};
+    tensors.push_back(tensor_info(name, quant::DType::kF32, {squares(tensor.rows), squares(tensor.cols)}));
+  }
+  return tensors;
+}
+
+std::string Synthesizer::identity() const {
+  const quant::Json document = {{"format", "moraine-synth-1"},
+                                {"preset", options_.preset},
+                                {"dense_layers", config_.first_k_dense_replace},
+                                {"moe_layers", config_.num_hidden_layers - config_.first_k_dense_replace},
+                                {"vocab_size", config_.vocab_size},
+                                {"experts", quant::dtype_name(options_.experts)},
+                                {"resident", quant::dtype_name(options_.resident)},
+                                {"seed", options_.seed}};
+  return document.dump(2) + "\n";
+}
+
+void Synthesizer::run(const SynthProgress& progress) {
+  if (already_done()) return;
+  destination_->begin();
+  uint64_t done_bytes = 0;
+  const PackAdvance advance = [&](uint64_t bytes, const std::string& note) {
+    done_bytes += bytes;
+    if (progress) progress(done_bytes, total_bytes_, note);
+  };
+  quant::PackIndex pack;
+  pack.wanted_type = quant::dtype_name(options_.experts);
+  destination_->add_identity(pack);
+  destination_->add_text("config.json", config_text_, pack);
+  for (const char* name :
+       {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}) {
+    std::error_code ignored;
+    if (!std::filesystem::exists(options_.tokenizer_source / name, ignored)) continue;
+    destination_->add_text(name, quant::read_text(options_.tokenizer_source / name, kMaxTextFileBytes), pack);
+  }
+  shards_->write(
+      options_.destination,
+      [&](const quant::TensorInfo& tensor, std::span<std::byte> bytes) { fill_resident(tensor, bytes); }, advance,
+      pack);
+  for (int64_t layer = config_.first_k_dense_replace; layer < config_.num_hidden_layers; ++layer) {
+    const ExpertFileTask task = {.directory = options_.destination,
+                                 .layer = static_cast<int>(layer),
+                                 .layout = layout_,
+                                 .n_experts = static_cast<int>(config_.n_routed_experts),
+                                 .threads = options_.threads,
+                                 .note = fmt::format("layer {} of {}", layer, config_.num_hidden_layers - 1)};
+    pack.layers.push_back(write_expert_file(
+        task, [&](int32_t expert) { return make_record(task.layer, expert); }, advance));
+  }
+  pack.write(options_.destination);
+  done_ = true;
+}
+
+void Synthesizer::fill_resident(const quant::TensorInfo& tensor, std::span<std::byte> bytes) const {
+  LaneRandom random(options_.seed, tensor.name);
+  fill_tensor(random, tensor.dtype, spreads_.at(tensor.name), bytes);
+}
+
+quant::AlignedBuffer Synthesizer::make_record(int layer, int32_t expert) const {
+  quant::AlignedBuffer record(layout_.record_bytes);
+  LaneRandom random(options_.seed, fmt::format("layer {} expert {}", layer, expert));
+  const auto fill = [&](const quant::MatrixDesc& matrix, uint64_t offset_bytes) {
+    fill_packed(random, matrix, projection_deviation(matrix.cols),
+                record.span().subspan(offset_bytes, quant::packed_bytes(matrix.type, matrix.rows, matrix.cols)));
+  };
+  fill(layout_.gate, 0);
+  fill(layout_.up, layout_.up_offset_bytes);
+  fill(layout_.down, layout_.down_offset_bytes);
+  return record;
+}
+
+}  // namespace moraine::tools
