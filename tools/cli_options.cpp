@@ -9,6 +9,7 @@
 #include <charconv>
 #include <limits>
 #include <map>
+#include <span>
 
 #include "quant/error.h"
 #include "tools/byte_size.h"
@@ -20,6 +21,18 @@ namespace {
 constexpr int kMaxThreads = 1024;
 constexpr std::array kExpertTypes = {quant::DType::kF8E4M3, quant::DType::kBF16, quant::DType::kQ8_0,
                                      quant::DType::kQ4_K, quant::DType::kQ4_0};
+
+constexpr std::array kResidentTypes = {quant::DType::kQ8_0, quant::DType::kBF16, quant::DType::kF8E4M3};
+
+/// The type of that name, in any case, if it is one of `allowed`.
+std::optional<quant::DType> find_type(const std::string& text, std::span<const quant::DType> allowed) {
+  std::string upper = text;
+  std::transform(upper.begin(), upper.end(), upper.begin(),
+                 [](unsigned char letter) { return static_cast<char>(std::toupper(letter)); });
+  const auto type = quant::dtype_from_name(upper);
+  if (type && std::find(allowed.begin(), allowed.end(), *type) != allowed.end()) return type;
+  return std::nullopt;
+}
 
 uint64_t parse_seed(const std::string& text) {
   uint64_t seed = 0;
@@ -47,14 +60,17 @@ runtime::GenerateOptions SamplingFlags::merged_with(const runtime::SamplingOptio
 }
 
 quant::DType parse_expert_type(const std::string& text) {
-  std::string upper = text;
-  std::transform(upper.begin(), upper.end(), upper.begin(),
-                 [](unsigned char letter) { return static_cast<char>(std::toupper(letter)); });
-  const auto type = quant::dtype_from_name(upper);
-  if (type && std::find(kExpertTypes.begin(), kExpertTypes.end(), *type) != kExpertTypes.end()) return *type;
+  if (const auto type = find_type(text, kExpertTypes)) return *type;
   throw quant::Error(quant::ErrorKind::kUsage, {.what = "not a type for experts",
                                                 .item = quant::printable(text),
                                                 .expected = "F8_E4M3, BF16, Q8_0, Q4_K or Q4_0"});
+}
+
+quant::DType parse_resident_type(const std::string& text) {
+  if (const auto type = find_type(text, kResidentTypes)) return *type;
+  throw quant::Error(
+      quant::ErrorKind::kUsage,
+      {.what = "not a type for resident weights", .item = quant::printable(text), .expected = "Q8_0, BF16 or F8_E4M3"});
 }
 
 void add_model_argument(CLI::App& command, std::filesystem::path& model, ModelArgument argument) {
@@ -70,6 +86,15 @@ void add_experts_flag(CLI::App& command, std::optional<quant::DType>& experts, c
   command
       .add_option_function<std::string>(
           "--experts", [&experts](const std::string& text) { experts = parse_expert_type(text); }, help)
+      ->type_name("TYPE");
+}
+
+void add_resident_flag(CLI::App& command, std::optional<quant::DType>& resident) {
+  command
+      .add_option_function<std::string>(
+          "--resident", [&resident](const std::string& text) { resident = parse_resident_type(text); },
+          "Quantize the matrices that stay in RAM (attention, dense FFN,\nshared experts, head) on load: Q8_0 or BF16; "
+          "F8_E4M3 keeps them\nas published (default: as stored)")
       ->type_name("TYPE");
 }
 
@@ -99,6 +124,7 @@ void add_engine_flags(CLI::App& command, EngineOptions& options, ModelArgument a
   add_experts_flag(
       command, options.experts,
       "Quantize a directory's routed experts on load: F8_E4M3, BF16,\nQ8_0, Q4_K or Q4_0 (default: as stored)");
+  add_resident_flag(command, options.resident);
   const std::map<std::string, offload::ReaderKind> readers = {{"auto", offload::ReaderKind::kAuto},
                                                               {"io_uring", offload::ReaderKind::kUring},
                                                               {"pread", offload::ReaderKind::kPread}};
@@ -112,6 +138,9 @@ void add_engine_flags(CLI::App& command, EngineOptions& options, ModelArgument a
   command.add_flag_callback(
       "--no-prefetch", [&options] { options.prefetch = false; },
       "Read an expert only when it is needed, not when it is likely to be");
+  command.add_flag(
+      "--precise", options.precise,
+      "Keep activations in f32 instead of rounding them to int8 blocks\nwhere weights are quantized (slower)");
   command.add_flag("--reference", options.reference,
                    "Compute with the scalar f32 code that defines the results (slow)");
 }

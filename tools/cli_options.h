@@ -38,6 +38,8 @@ struct SamplingFlags {
 /// outlive `command`.
 void add_model_argument(CLI::App& command, std::filesystem::path& model, ModelArgument argument);
 void add_experts_flag(CLI::App& command, std::optional<quant::DType>& experts, const std::string& help);
+/// --resident, with the help text that fits every command.
+void add_resident_flag(CLI::App& command, std::optional<quant::DType>& resident);
 void add_threads_flag(CLI::App& command, int& threads);
 void add_json_flag(CLI::App& command, bool& json, const std::string& help);
 /// MODEL and everything about how it is opened.
@@ -49,5 +51,7 @@ void set_help_footer(CLI::App& command, const std::string& examples);
 
 /// The weight format of a --experts value: F8_E4M3, BF16, Q8_0, Q4_K, Q4_0 (in any case). Throws quant::Error(kUsage).
 quant::DType parse_expert_type(const std::string& text);
+/// The weight format of a --resident value: Q8_0, BF16, F8_E4M3 (in any case). Throws quant::Error(kUsage).
+quant::DType parse_resident_type(const std::string& text);
 
 }  // namespace moraine::tools

@@ -14,5 +14,7 @@ void add_eval_command(CLI::App& app, Command& chosen);
 void add_inspect_command(CLI::App& app, Command& chosen);
 void add_verify_command(CLI::App& app, Command& chosen);
 void add_convert_command(CLI::App& app, Command& chosen);
+void add_synth_command(CLI::App& app, Command& chosen);
+void add_bench_command(CLI::App& app, Command& chosen);
 
 }  // namespace moraine::tools

@@ -15,8 +15,10 @@ struct EngineOptions {
   std::optional<uint64_t> ram_budget_bytes;  ///< for routed experts in RAM; nothing: as much as the machine has free
   int threads = 0;                           ///< 0: all that the process may use
   std::optional<quant::DType> experts;       ///< quantize a directory's experts on load; nothing: as stored
+  std::optional<quant::DType> resident;      ///< quantize resident matrices on load; nothing or F8_E4M3: as stored
   offload::ReaderKind reader = offload::ReaderKind::kAuto;
   bool prefetch = true;
+  bool precise = false;    ///< f32 activations throughout: slower than int8 ones, exact
   bool reference = false;  ///< scalar f32 arithmetic: slow, the definition the fast path is tested against
 };
 

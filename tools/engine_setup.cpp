@@ -22,15 +22,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-int thread_count(const EngineOptions& options) {
-  if (options.threads > 0) return options.threads;
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
+constexpr int kLoadThreads = 8;  // more do not make a drive faster
 
 offload::MemoryPlan make_plan(const quant::Checkpoint& checkpoint, const runtime::ModelConfig& config,
                               const runtime::ExpertSource& experts, int32_t chunk_rows, const EngineOptions& options) {
   const offload::MemoryNeeds needs = {
-      .resident_bytes = runtime::resident_bytes(checkpoint, config),
+      .resident_bytes = runtime::resident_bytes(checkpoint, config, {.resident = options.resident}),
       .kv_bytes = kv_bytes_per_token(config) * static_cast<uint64_t>(config.max_position_embeddings),
       .scratch_bytes = scratch_bytes(config, chunk_rows),
       .record_bytes = experts.records->max_record_bytes(),
@@ -49,6 +46,11 @@ std::string plan_line(const std::string& name, const offload::MemoryPlan& plan, 
 }
 
 }  // namespace
+
+int thread_count(const EngineOptions& options) {
+  if (options.threads > 0) return options.threads;
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
 
 fs::path embedded_model_directory(const fs::path& program) {
   const fs::path folder = program.parent_path();
@@ -78,7 +80,8 @@ std::string model_name(const fs::path& directory) {
   return name.empty() ? directory.string() : quant::printable(name);
 }
 
-std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Console& console) {
+std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Console& console,
+                                             const PartsAdapter& adapt) {
   const fs::path directory = model_directory(options.model);
   const auto config = runtime::ModelConfig::from_directory(directory);
   const auto checkpoint = quant::Checkpoint::open(directory);
@@ -93,6 +96,7 @@ std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Conso
   cpu::CpuOptions cpu_options;
   cpu_options.threads = thread_count(options);
   cpu_options.reference = options.reference;
+  cpu_options.precise = options.precise;
   const offload::MemoryPlan plan = make_plan(checkpoint, config, parts.experts, cpu_options.max_rows, options);
 
   offload::StoreOptions store_options;
@@ -108,12 +112,16 @@ std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Conso
                           console.dim_off()));
   {
     ProgressBar bar(console, "loading", ProgressUnit::kBytes);
-    parts.model = std::make_shared<runtime::Model>(runtime::load_model(
-        checkpoint, config, [&](uint64_t done_bytes, uint64_t total_bytes) { bar.update(done_bytes, total_bytes); }));
+    const runtime::LoadOptions load_options = {
+        .resident = options.resident,
+        .progress = [&](uint64_t done_bytes, uint64_t total_bytes) { bar.update(done_bytes, total_bytes); },
+        .threads = std::min(cpu_options.threads, kLoadThreads)};
+    parts.model = std::make_shared<runtime::Model>(runtime::load_model(checkpoint, config, load_options));
   }
   const auto backend = std::make_shared<cpu::CpuBackend>(parts.model, cpu_options);
   parts.dense = backend;
   parts.expert_backend = backend;
+  if (adapt) adapt(parts);
   return std::make_unique<runtime::Engine>(std::move(parts));
 }
 

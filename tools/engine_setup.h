@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -21,8 +22,15 @@ std::filesystem::path embedded_model_directory(const std::filesystem::path& prog
 /// What people call the model: the directory's name.
 std::string model_name(const std::filesystem::path& directory);
 
+/// Threads that an engine computes with: as asked, or all that the process may use.
+int thread_count(const EngineOptions& options);
+
+/// The last word on an engine's parts before they are joined: `bench` puts its twins around the backends.
+using PartsAdapter = std::function<void(runtime::EngineParts& parts)>;
+
 /// The composition root: opens the model, plans what stays in RAM, loads it with a progress bar, joins backend, expert
 /// store and text to an engine. Says the plan on stderr in a line. Throws quant::Error.
-std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Console& console);
+std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Console& console,
+                                             const PartsAdapter& adapt = {});
 
 }  // namespace moraine::tools

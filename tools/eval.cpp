@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "tools/commands.h"
+#include "tools/eval_kl.h"
 #include "tools/eval_logits.h"
 #include "tools/eval_tasks.h"
 
@@ -63,16 +64,65 @@ void add_tasks(CLI::App& eval, Command& chosen) {
       [options, &chosen] { chosen = [options](Console& console) { return eval_tasks(*options, console); }; });
 }
 
+void add_kl(CLI::App& eval, Command& chosen) {
+  CLI::App* command = eval.add_subcommand("kl", "Compare a model's next-token probabilities with a reference's");
+  const auto options = std::make_shared<EvalKlOptions>();
+  add_engine_flags(*command, options->engine, ModelArgument::kRequired);
+  // Here the word means the other model; its arithmetic is the exact one anyway.
+  command->remove_option(command->get_option("--reference"));
+  command
+      ->add_option_function<std::string>(
+          "FILE", [options](const std::string& text) { options->file = text; }, "Text of at most 256 MiB")
+      ->type_name("")
+      ->required();
+  command
+      ->add_option_function<std::string>(
+          "--reference", [options](const std::string& text) { options->reference.model = text; },
+          "The model that counts as right, in f32 arithmetic")
+      ->type_name("MODEL2")
+      ->required();
+  command
+      ->add_option_function<std::string>(
+          "--reference-experts",
+          [options](const std::string& text) { options->reference.experts = parse_expert_type(text); },
+          "The reference's --experts (default: as stored)")
+      ->type_name("TYPE");
+  command->add_option("--max-tokens", options->max_tokens, "Only the first N tokens of the text (default: 8192)")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, kMaxCount).description(""));
+  command->add_option("--context", options->context, "Tokens of a window, a sequence of its own (default: 256)")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, kMaxCount).description(""));
+  add_json_flag(*command, options->json,
+                "Print one JSON object: model, experts, reference, reference_experts,\n"
+                "positions, mean_kl, worst_kl, worst_position, top1_agreement");
+  set_help_footer(*command,
+                  "  moraine eval kl ~/models/pack --reference ~/models/DeepSeek-R1 text.txt\n"
+                  "  moraine eval kl ~/models/DeepSeek-R1 --experts Q4_K --reference ~/models/DeepSeek-R1 text.txt\n\n"
+                  "Both models are in memory at the same time; --ram-budget counts for each of them.\n");
+  command->callback([options, &chosen] {
+    options->reference.ram_budget_bytes = options->engine.ram_budget_bytes;
+    options->reference.threads = options->engine.threads;
+    options->reference.reader = options->engine.reader;
+    options->reference.prefetch = options->engine.prefetch;
+    options->reference.precise = true;
+    chosen = [options](Console& console) { return eval_kl(*options, console); };
+  });
+}
+
 }  // namespace
 
 void add_eval_command(CLI::App& app, Command& chosen) {
-  CLI::App* command = app.add_subcommand("eval", "Measure a model: its logits, or its answers to a file of problems");
+  CLI::App* command =
+      app.add_subcommand("eval", "Measure a model: its logits, its answers to problems, its distance\nfrom another");
   command->require_subcommand(1);
   set_help_footer(*command,
                   "  moraine eval logits ~/models/pack --ids 0,3,17,5 --out logits.npy\n"
-                  "  moraine eval tasks ~/models/pack tasks.jsonl\n");
+                  "  moraine eval tasks ~/models/pack tasks.jsonl\n"
+                  "  moraine eval kl ~/models/pack --reference ~/models/DeepSeek-R1 text.txt\n");
   add_logits(*command, chosen);
   add_tasks(*command, chosen);
+  add_kl(*command, chosen);
 }
 
 }  // namespace moraine::tools

@@ -13,12 +13,13 @@ namespace {
 struct InspectCommand {
   std::filesystem::path model;
   std::optional<quant::DType> experts;
+  std::optional<quant::DType> resident;
   bool tensors = false;
   bool json = false;
 };
 
 int inspect(const InspectCommand& options, Console& console) {
-  const Inspection inspection = inspect_model(options.model, options.experts);
+  const Inspection inspection = inspect_model(options.model, options.experts, options.resident);
   for (const std::string& warning : inspection.warnings) console.line("warning: " + warning);
   console.out(options.json ? json_text(inspection_json(inspection, options.tensors))
                            : inspection_text(inspection, options.tensors));
@@ -35,8 +36,10 @@ void add_inspect_command(CLI::App& app, Command& chosen) {
       *command, options->experts,
       "Show what quantizing a directory's experts to this type would give:\nF8_E4M3, BF16, Q8_0, Q4_K or Q4_0 "
       "(default: as stored)");
+  add_resident_flag(*command, options->resident);
   command->add_flag("--tensors", options->tensors, "List every tensor");
-  add_json_flag(*command, options->json, "Print one JSON object: model, pack, config, mtp, experts, tiers, groups, …");
+  add_json_flag(*command, options->json,
+                "Print one JSON object: model, pack, config, mtp, experts, resident, tiers, groups, …");
   set_help_footer(*command,
                   "  moraine inspect ~/models/DeepSeek-R1 --experts Q4_K\n"
                   "  moraine inspect ~/models/pack --json | jq .tiers\n");

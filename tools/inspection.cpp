@@ -74,7 +74,7 @@ std::string tiers_text(const Inspection& i) {
   const auto row = [&](const char* name, uint64_t size_bytes, const std::string& note) {
     text += fmt::format("  {:<22} {:>12}  {}\n", name, byte_size_text(size_bytes), note);
   };
-  row("resident weights", i.resident_bytes, "always in RAM");
+  row("resident weights", i.resident_bytes, fmt::format("always in RAM, matrices {}", i.resident_type));
   row("routed experts", i.expert_bytes,
       fmt::format("{} of {} each, {}", i.expert_count, byte_size_text(i.record_bytes), i.expert_type));
   row("KV cache", i.kv_bytes_per_token * static_cast<uint64_t>(i.config.max_position_embeddings),
@@ -106,7 +106,8 @@ std::string tensor_group_name(const std::string& tensor, const runtime::ModelCon
   return "other";
 }
 
-Inspection inspect_model(const std::filesystem::path& directory, std::optional<quant::DType> experts) {
+Inspection inspect_model(const std::filesystem::path& directory, std::optional<quant::DType> experts,
+                         std::optional<quant::DType> resident) {
   Inspection result;
   result.directory = directory;
   result.config = runtime::ModelConfig::from_directory(directory);
@@ -126,7 +127,8 @@ Inspection inspect_model(const std::filesystem::path& directory, std::optional<q
   if (wanted && first_moe < source.layouts.size()) {
     result.fallbacks = fallback_sentences(source.layouts[first_moe], *wanted);
   }
-  result.resident_bytes = runtime::resident_bytes(checkpoint, result.config);
+  result.resident_bytes = runtime::resident_bytes(checkpoint, result.config, {.resident = resident});
+  if (resident && *resident != quant::DType::kF8E4M3) result.resident_type = quant::dtype_name(*resident);
   result.kv_bytes_per_token = kv_bytes_per_token(result.config);
   const uint64_t moe_layers =
       result.expert_count / static_cast<uint64_t>(std::max<int64_t>(1, result.config.n_routed_experts));
@@ -207,6 +209,7 @@ quant::Json inspection_json(const Inspection& i, bool all_tensors) {
                         {"count", i.expert_count},
                         {"record_bytes", i.record_bytes},
                         {"fallbacks", i.fallbacks}}},
+                      {"resident", {{"type", i.resident_type}}},
                       {"tiers",
                        {{"resident_bytes", i.resident_bytes},
                         {"expert_bytes", i.expert_bytes},

@@ -40,16 +40,19 @@ struct Inspection {
   std::vector<std::string> fallbacks;  ///< one sentence per matrix that can't have the wanted type
   uint64_t expert_count = 0;           ///< over the decoder layers, MTP not counted
   uint64_t record_bytes = 0;           ///< of one expert
-  uint64_t resident_bytes = 0;         ///< tier "resident"
-  uint64_t expert_bytes = 0;           ///< tier "experts": all of them
+  std::string resident_type = "as stored";  ///< what resident matrices are quantized to on load, such as "Q8_0"
+  uint64_t resident_bytes = 0;              ///< tier "resident"
+  uint64_t expert_bytes = 0;                ///< tier "experts": all of them
   uint64_t kv_bytes_per_token = 0;
   uint64_t bytes_per_token = 0;  ///< of weights that one decoded token needs
   bool has_mtp = false;
   std::vector<std::string> warnings;
 };
 
-/// `experts`: how a directory's experts would be quantized on load. Throws quant::Error as opening the model does.
-Inspection inspect_model(const std::filesystem::path& directory, std::optional<quant::DType> experts);
+/// `experts`, `resident`: how a directory's experts and a model's resident matrices would be quantized on load. Throws
+/// quant::Error as opening the model does.
+Inspection inspect_model(const std::filesystem::path& directory, std::optional<quant::DType> experts,
+                         std::optional<quant::DType> resident = {});
 
 /// Which part of the model a tensor belongs to, by its name.
 std::string tensor_group_name(const std::string& tensor, const runtime::ModelConfig& config);

@@ -67,6 +67,8 @@ int run_program(int argc, const char* const* argv, Console& console) {
     add_inspect_command(app, chosen);
     add_verify_command(app, chosen);
     add_convert_command(app, chosen);
+    add_synth_command(app, chosen);
+    add_bench_command(app, chosen);
     try {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& end) {

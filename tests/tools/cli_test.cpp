@@ -201,6 +201,44 @@ TEST_F(BrokenModel, VerifyNamesWhatIsBroken) {
   EXPECT_NE(result.err.find(name), std::string::npos) << result.err;
 }
 
+// ---- a synthetic model ----------------------------------------------------------------------------------------------
+
+TEST(Synth, MakesAPackThatEveryCommandOpens) {
+  const TempDir dir;
+  const std::string pack = dir / "pack";
+  const std::vector<std::string> command = {"synth",          pack, "--preset",     "tiny",
+                                            "--dense-layers", "1",  "--moe-layers", "2"};
+  const ProcessResult made = run(command);
+  EXPECT_EQ(made.exit_code, 0) << made.err;
+  EXPECT_EQ(made.out, "");
+  EXPECT_EQ(run({"verify", pack}).exit_code, 0);
+  const Json inspected = json_of(run({"inspect", pack, "--json"}));
+  EXPECT_EQ(inspected.at("experts").at("type"), "Q4_K (down Q4_0)");
+  EXPECT_EQ(inspected.at("config").at("num_hidden_layers"), 3);
+  const Json answer = json_of(run({"generate", pack, "-p", "Hi", "--max-tokens", "3", "--temp", "0", "--json"}));
+  EXPECT_FALSE(answer.at("ids").empty());
+  EXPECT_NE(run(command).err.find("already holds this model"), std::string::npos);
+  expect_one_line(run({"synth", pack, "--preset", "tiny"}), 2, {"other options"});
+  expect_one_line(run({"synth", pack, "--preset", "v2-lite"}), 2, {"no such preset", "r1-671b or tiny"});
+}
+
+TEST(Resident, IsQuantizedOnLoadAndMeansTheSameInEveryCommand) {
+  const auto resident_bytes = [](const std::vector<std::string>& flags) {
+    std::vector<std::string> args = {"inspect", tiny_r1(), "--json"};
+    args.insert(args.end(), flags.begin(), flags.end());
+    return json_of(run(args)).at("tiers").at("resident_bytes").get<uint64_t>();
+  };
+  EXPECT_GT(resident_bytes({"--resident", "BF16"}), resident_bytes({"--resident", "q8_0"}));
+  EXPECT_EQ(resident_bytes({"--resident", "F8_E4M3"}), resident_bytes({}));
+  for (const char* type : {"Q8_0", "BF16", "F8_E4M3"}) {
+    const Json answer = json_of(run({"generate", tiny_r1(), "-p", kQuestion, "--resident", type, "--precise",
+                                     "--max-tokens", "5", "--temp", "0", "--json"}));
+    EXPECT_EQ(answer.at("ids").size(), 5u) << type;
+  }
+  expect_one_line(run({"generate", tiny_r1(), "-p", "Hi", "--resident", "Q4_K"}), 2,
+                  {"not a type for resident weights", "Q8_0, BF16 or F8_E4M3"});
+}
+
 /// A pack of the embedded model, made once.
 class PackedModel : public ::testing::Test {
  protected:

@@ -56,6 +56,15 @@ TEST(Inspection, SaysWhichMatricesFallBack) {
   EXPECT_NE(inspection_text(inspection, false).find(inspection.fallbacks[0]), std::string::npos);
 }
 
+TEST(Inspection, SaysWhatQuantizingResidentMatricesGives) {
+  const Inspection stored = inspect_model(testing::tiny_r1(), {});
+  const Inspection wide = inspect_model(testing::tiny_r1(), {}, quant::DType::kBF16);
+  EXPECT_EQ(inspection_json(stored, false)["resident"]["type"], "as stored");
+  EXPECT_EQ(inspection_json(wide, false)["resident"]["type"], "BF16");
+  EXPECT_GT(wide.resident_bytes, stored.resident_bytes);
+  EXPECT_GT(wide.bytes_per_token, stored.bytes_per_token);
+}
+
 TEST(Inspection, TextAndJsonHaveTheSameNumbers) {
   const Inspection inspection = inspect_model(testing::tiny_r1(), {});
   const quant::Json json = inspection_json(inspection, true);

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "cpu/thread_pool.h"
+
+namespace moraine::cpu {
+
+/// What is read and multiplied to find the machine's limits. The defaults are for real measurements; tests ask for
+/// less.
+struct LimitSizes {
+  uint64_t read_bytes = 3u << 29;  ///< of the buffer; must be far above what the caches hold
+  int64_t tokens = 1024;           ///< matmul: [tokens, cols] · [cols, rows]
+  int64_t cols = 7168;
+  int64_t rows = 2048;
+  double max_s = 0.6;  ///< for each of the three; the first run of each is always whole
+};
+
+/// What this machine can do at most, as far as it was measured. GB = 10⁹ bytes; a multiply-add is 2 FLOP.
+struct MachineLimits {
+  std::optional<double> dram_read_gb_per_s = {};
+  std::optional<double> int8_gflop_per_s = {};  ///< oneDNN matmul u8 × s8 → s32
+  std::optional<double> bf16_gflop_per_s = {};  ///< oneDNN matmul bf16 × bf16 → f32
+};
+
+/// Reads a buffer of `read_bytes` with all threads of the pool, each from four places at a time, again and again for
+/// max_s: the fastest pass. Throws quant::Error(kNotEnough) if the memory can't be had.
+double measure_dram_read_gb_per_s(ThreadPool& pool, const LimitSizes& sizes);
+
+/// The fastest run of oneDNN's matmul with as many threads as the pool has, weights in the order oneDNN likes best.
+/// Nothing where oneDNN has only its reference code for these types.
+std::optional<double> measure_int8_gflop_per_s(const ThreadPool& pool, const LimitSizes& sizes);
+std::optional<double> measure_bf16_gflop_per_s(const ThreadPool& pool, const LimitSizes& sizes);
+
+/// All three.
+MachineLimits measure_machine_limits(ThreadPool& pool, const LimitSizes& sizes);
+
+}  // namespace moraine::cpu

@@ -1,0 +1,83 @@
+#include "offload/disk_speed.h"
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <vector>
+
+#include "offload/file_set.h"
+#include "offload/open_reader.h"
+#include "quant/aligned_buffer.h"
+
+namespace moraine::offload {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Piece {
+  int file = 0;
+  uint64_t offset = 0;
+};
+
+/// All whole pieces of the files in random order; none if one of the files can't be read past the page cache.
+std::vector<Piece> shuffled_pieces(std::span<const std::filesystem::path> files, const DiskSpeedOptions& options) {
+  const FileSet opened(files);
+  std::vector<Piece> pieces;
+  for (int file = 0; file < opened.count(); ++file) {
+    if (!opened.direct(file)) return {};
+    const uint64_t count = opened.size_bytes(file) / options.piece_bytes;
+    for (uint64_t i = 0; i < count; ++i) pieces.push_back({file, i * options.piece_bytes});
+  }
+  std::shuffle(pieces.begin(), pieces.end(), std::mt19937_64(options.seed));
+  return pieces;
+}
+
+}  // namespace
+
+std::optional<double> measure_disk_gb_per_s(std::span<const std::filesystem::path> files,
+                                            const DiskSpeedOptions& options) {
+  if (files.empty()) return std::nullopt;
+  const auto reader = open_reader(options.reader, files, {});
+  return measure_disk_gb_per_s(files, options, *reader);
+}
+
+std::optional<double> measure_disk_gb_per_s(std::span<const std::filesystem::path> files,
+                                            const DiskSpeedOptions& options, BlockReader& reader) {
+  MORAINE_CHECK(options.piece_bytes > 0 && options.piece_bytes % FileSet::kAlignmentBytes == 0);
+  MORAINE_CHECK(options.pieces_in_flight > 0);
+  const std::vector<Piece> pieces = shuffled_pieces(files, options);
+  if (pieces.empty()) return std::nullopt;
+  const size_t places = std::min(pieces.size(), static_cast<size_t>(options.pieces_in_flight));
+  quant::AlignedBuffer buffer(places * options.piece_bytes);  // [places, piece_bytes]
+  size_t begun = 0, in_flight = 0;
+  const auto begin_read = [&](uint64_t place) {
+    const Piece piece = pieces[begun++];
+    const ReadRequest request{.tag = place,
+                              .file = piece.file,
+                              .offset = piece.offset,
+                              .destination = buffer.span().subspan(place * options.piece_bytes, options.piece_bytes)};
+    reader.submit({&request, 1});
+    ++in_flight;
+  };
+  const auto start = Clock::now();
+  const auto elapsed_s = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
+  for (uint64_t place = 0; place < places; ++place) begin_read(place);
+  uint64_t bytes = 0;
+  std::optional<ReadFailure> failure;
+  std::vector<ReadCompletion> completions;
+  while (in_flight > 0) {
+    completions.clear();
+    reader.wait(completions);
+    for (const ReadCompletion& completion : completions) {
+      --in_flight;
+      bytes += options.piece_bytes;
+      if (completion.failure) failure = completion.failure;
+      if (!failure && begun < pieces.size() && elapsed_s() < options.max_s) begin_read(completion.tag);
+    }
+  }
+  // Thrown only now: the buffer must outlive every read.
+  if (failure) throw quant::Error(failure->kind, failure->detail);
+  return static_cast<double>(bytes) / elapsed_s() / 1e9;
+}
+
+}  // namespace moraine::offload

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cpu/machine_limits.h"
+#include "tools/model_costs.h"
+
+namespace moraine::tools {
+
+enum class BenchTest { kDecode, kPrefill };
+
+/// The speeds of several repetitions.
+struct Spread {
+  double median = 0.0;
+  double min = 0.0;
+  double max = 0.0;
+
+  /// Of at least one value. The median of an even number is the mean of the two in the middle.
+  static Spread of(std::vector<double> values);
+};
+
+/// Limits of the machine; nothing where nothing was measured.
+struct BenchLimits {
+  cpu::MachineLimits compute = {};
+  std::optional<double> disk_gb_per_s = {};
+};
+/// The larger of each: limits are measured before and after, and whatever disturbed one of the two does not count.
+BenchLimits larger_of(const BenchLimits& before, const BenchLimits& after);
+
+/// One test with its repetitions. Per-token values are means over all tokens of all repetitions.
+struct BenchRow {
+  BenchTest test = BenchTest::kDecode;
+  int64_t tokens = 0;   ///< of one repetition
+  int64_t context = 0;  ///< tokens in the cache before the first of them
+  int threads = 0;
+  Spread tokens_per_s = {};
+  StepCosts costs = {};                        ///< per token: what had to be read and computed
+  PerKind<double> seconds = {};                ///< per token: time inside the backends
+  double wait_s = 0.0;                         ///< per token: waiting for experts
+  double total_s = 0.0;                        ///< per token
+  double bytes_read = 0.0;                     ///< per token: from the disk
+  std::optional<double> expert_hit_rate = {};  ///< nothing if no expert was wanted
+};
+
+/// Which limit holds a test back, and the speed it allows.
+struct Bound {
+  const char* limit = "";  ///< "dram", "int8", "bf16" or "disk"
+  double tokens_per_s = 0.0;
+};
+
+/// decode: weights ÷ DRAM read + attention's products with the cached tokens ÷ bf16 peak, one after the other; named by
+/// the larger. prefill: the larger of weights ÷ DRAM read and all products ÷ int8 peak. Both: never faster than the
+/// bytes that came from the disk ÷ disk speed. A limit that was not measured bounds nothing.
+std::optional<Bound> bound_of(const BenchRow& row, const BenchLimits& limits);
+
+/// Everything that `moraine bench` prints.
+struct BenchReport {
+  std::string cpu = {};
+  int cores = 0;
+  std::string isa = {};
+  std::string model = {};
+  Cost token = {};  ///< one decoded token without context
+  BenchLimits limits = {};
+  std::vector<BenchRow> rows = {};
+};
+
+}  // namespace moraine::tools

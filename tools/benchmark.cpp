@@ -1,0 +1,276 @@
+#include "tools/benchmark.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <set>
+
+#include "cpu/isa.h"
+#include "offload/disk_speed.h"
+#include "offload/memory_limit.h"
+#include "offload/topology.h"
+#include "quant/error.h"
+#include "tools/bench_machine.h"
+#include "tools/bench_report.h"
+#include "tools/engine_setup.h"
+#include "tools/exit_codes.h"
+#include "tools/feed_tokens.h"
+#include "tools/stats_json.h"
+
+namespace moraine::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// How many different experts of each layer a prompt's tokens chose.
+class TouchedExperts final : public runtime::StepObserver {
+ public:
+  explicit TouchedExperts(const runtime::ModelConfig& config)
+      : touched_(static_cast<size_t>(config.num_hidden_layers)) {}
+  void routed(int layer, std::span<const runtime::RoutedExpert> chosen) override {
+    for (const runtime::RoutedExpert& expert : chosen) touched_[static_cast<size_t>(layer)].insert(expert.expert);
+  }
+  std::vector<int64_t> counts() const {
+    std::vector<int64_t> counts;
+    for (const std::set<int32_t>& experts : touched_) counts.push_back(static_cast<int64_t>(experts.size()));
+    return counts;
+  }
+
+ private:
+  std::vector<std::set<int32_t>> touched_;  // [num_hidden_layers]
+};
+
+/// Adds up the repetitions of one test.
+class RowMeter {
+ public:
+  RowMeter(runtime::Engine& engine, LayerTimes& times, const BenchRow& row)
+      : engine_(engine), times_(times), row_(row) {}
+
+  /// `run` takes row.tokens tokens through the model; `costs` says afterwards what they cost, all together.
+  void repetition(const std::function<void()>& run, const std::function<StepCosts()>& costs) {
+    const LayerTimes times_before = times_;
+    const offload::StoreCounters store_before = engine_.store().counters();
+    const auto start = Clock::now();
+    run();
+    const double elapsed_s = seconds_since(start);
+    const offload::StoreCounters store = engine_.store().counters() - store_before;
+    speeds_.push_back(static_cast<double>(row_.tokens) / elapsed_s);
+    row_.total_s += elapsed_s;
+    row_.wait_s += static_cast<double>(store.stall_us) / 1e6;
+    row_.bytes_read += static_cast<double>(store.bytes_read);
+    hits_ += store.hits;
+    wanted_ += store.hits + store.misses + store.late_prefetches;
+    const StepCosts cost = costs();
+    for (const LayerKind kind : kLayerKinds) {
+      row_.seconds[kind] += times_.seconds[kind] - times_before.seconds[kind];
+      row_.costs[kind] += cost[kind];
+    }
+  }
+
+  BenchRow finish() {
+    const double tokens = static_cast<double>(row_.tokens) * static_cast<double>(speeds_.size());
+    for (double* sum : {&row_.total_s, &row_.wait_s, &row_.bytes_read}) *sum /= tokens;
+    for (const LayerKind kind : kLayerKinds) {
+      row_.seconds[kind] /= tokens;
+      Cost& cost = row_.costs[kind];
+      for (double* sum : {&cost.weight_bytes, &cost.flop, &cost.context_flop}) *sum /= tokens;
+    }
+    if (wanted_ > 0) row_.expert_hit_rate = static_cast<double>(hits_) / static_cast<double>(wanted_);
+    row_.tokens_per_s = Spread::of(speeds_);
+    return row_;
+  }
+
+ private:
+  runtime::Engine& engine_;
+  LayerTimes& times_;
+  BenchRow row_;
+  std::vector<double> speeds_;
+  uint64_t hits_ = 0, wanted_ = 0;
+};
+
+/// One benchmark's state: the engine, and where its random tokens come from.
+class BenchRun {
+ public:
+  BenchRun(runtime::Engine& engine, LayerTimes& times, int threads, const BenchPlan& plan)
+      : engine_(engine),
+        times_(times),
+        threads_(threads),
+        plan_(plan),
+        costs_(engine.model(), engine.experts().layouts),
+        random_(plan.seed),
+        logits_(static_cast<size_t>(engine.config().vocab_size)) {}
+
+  /// Fills the expert store if it holds all experts, and takes every buffer to its size.
+  void warm_up() {
+    const std::span<const offload::ExpertId> all = engine_.store().source().experts();
+    const auto slots = static_cast<size_t>(engine_.store().slot_count());
+    if (slots >= all.size()) {
+      offload::LeaseStream stream = engine_.store().acquire(all);
+      while (stream.next()) {
+      }
+    }
+    const auto chunk = static_cast<int64_t>(engine_.transformer().chunk_rows());
+    int64_t longest = plan_.decode_tokens > 0 ? 1 : 0;
+    for (const int64_t tokens : plan_.prompt_tokens) longest = std::max(longest, tokens);
+    if (longest > 0) prefill(std::min(longest, chunk), nullptr);
+  }
+
+  BenchRow prefill_row(int64_t tokens) {
+    RowMeter meter(engine_, times_, {.test = BenchTest::kPrefill, .tokens = tokens, .context = 0, .threads = threads_});
+    for (int repetition = 0; repetition < plan_.repetitions; ++repetition) {
+      TouchedExperts touched(engine_.config());
+      meter.repetition([&] { prefill(tokens, &touched); }, [&] { return costs_.prefill(tokens, touched.counts()); });
+    }
+    return meter.finish();
+  }
+
+  /// Continues `session`, which holds at most `depth` tokens.
+  BenchRow decode_row(runtime::Session& session, int64_t depth) {
+    runtime::KvCache& cache = session.cache();
+    const int64_t tokens = plan_.decode_tokens;
+    if (depth > cache.token_count()) {
+      feed_tokens(engine_, cache, random_ids(depth - cache.token_count()), LogitRows::kNone, {});
+    }
+    RowMeter meter(engine_, times_,
+                   {.test = BenchTest::kDecode, .tokens = tokens, .context = depth, .threads = threads_});
+    decode(cache, std::min<int64_t>(tokens, kWarmUpTokens));
+    for (int repetition = 0; repetition < plan_.repetitions; ++repetition) {
+      cache.truncate(depth);
+      meter.repetition([&] { decode(cache, tokens); }, [&] { return decode_costs(depth); });
+    }
+    cache.truncate(depth);
+    return meter.finish();
+  }
+
+ private:
+  static constexpr int64_t kWarmUpTokens = 8;
+
+  std::vector<int32_t> random_ids(int64_t count) {
+    std::uniform_int_distribution<int32_t> any(0, static_cast<int32_t>(engine_.config().vocab_size) - 1);
+    std::vector<int32_t> ids(static_cast<size_t>(count));
+    for (int32_t& id : ids) id = any(random_);
+    return ids;
+  }
+
+  void prefill(int64_t tokens, runtime::StepObserver* observer) {
+    runtime::Session session = engine_.new_session();
+    feed_tokens(engine_, session.cache(), random_ids(tokens), LogitRows::kLast, logits_, observer);
+  }
+
+  void decode(runtime::KvCache& cache, int64_t tokens) {
+    for (const int32_t id : random_ids(tokens)) {
+      feed_tokens(engine_, cache, {&id, 1}, LogitRows::kLast, logits_);
+    }
+  }
+
+  StepCosts decode_costs(int64_t depth) const {
+    StepCosts sum;
+    for (int64_t i = 0; i < plan_.decode_tokens; ++i) {
+      const StepCosts token = costs_.decode(static_cast<double>(depth + i));
+      for (const LayerKind kind : kLayerKinds) sum[kind] += token[kind];
+    }
+    return sum;
+  }
+
+  runtime::Engine& engine_;
+  LayerTimes& times_;
+  int threads_;
+  const BenchPlan& plan_;
+  ModelCosts costs_;
+  std::mt19937_64 random_;
+  std::vector<float> logits_;  // [vocab_size]
+};
+
+cpu::MachineLimits compute_limits(const BenchOptions& options, int threads, const offload::Topology& machine) {
+  cpu::LimitSizes sizes = options.limit_sizes;
+  if (sizes.read_bytes == 0) {
+    sizes.read_bytes = dram_buffer_bytes(machine.l3_bytes, offload::available_ram_bytes(offload::read_memory_limit()));
+  }
+  cpu::ThreadPool pool(threads);
+  return cpu::measure_machine_limits(pool, sizes);
+}
+
+std::optional<double> disk_limit(const BenchOptions& options, const std::vector<std::filesystem::path>& files,
+                                 uint64_t seed) {
+  return offload::measure_disk_gb_per_s(files,
+                                        {.reader = options.engine.reader, .max_s = options.disk_s, .seed = seed});
+}
+
+}  // namespace
+
+void BenchPlan::validate(const runtime::ModelConfig& config) const {
+  const auto check = [&](const char* what, int64_t tokens) {
+    if (tokens <= config.max_position_embeddings) return;
+    throw quant::Error(quant::ErrorKind::kUsage,
+                       {.what = fmt::format("{} of {} tokens", what, tokens),
+                        .expected = fmt::format("at most {}, this model's context", config.max_position_embeddings)});
+  };
+  for (const int64_t tokens : prompt_tokens) check("a prompt", tokens);
+  for (const int64_t depth : depths) {
+    if (decode_tokens > 0) check("decoding up to a depth", depth + decode_tokens);
+  }
+}
+
+std::vector<BenchRow> run_benchmark(runtime::Engine& engine, LayerTimes& times, int threads, const BenchPlan& plan,
+                                    const BenchProgress& progress) {
+  const auto tell = [&](const std::string& what) {
+    if (progress) progress(what);
+  };
+  plan.validate(engine.config());
+  BenchRun run(engine, times, threads, plan);
+  tell("warming up");
+  run.warm_up();
+  std::vector<BenchRow> rows;
+  for (const int64_t tokens : plan.prompt_tokens) {
+    tell(fmt::format("prefill of {} tokens", tokens));
+    rows.push_back(run.prefill_row(tokens));
+  }
+  if (plan.decode_tokens == 0) return rows;
+  runtime::Session session = engine.new_session();
+  for (const int64_t depth : plan.depths) {
+    tell(fmt::format("decode of {} tokens at context {}", plan.decode_tokens, depth));
+    if (depth < session.cache().token_count()) session.cache().truncate(depth);
+    rows.push_back(run.decode_row(session, depth));
+  }
+  return rows;
+}
+
+int bench(const BenchOptions& options, Console& console) {
+  const std::filesystem::path directory = model_directory(options.engine.model);
+  options.plan.validate(runtime::ModelConfig::from_directory(directory));
+  const auto tell = [&](const std::string& what) { console.redraw(what); };
+  const offload::Topology machine = offload::Topology::detect();
+  BenchReport report{
+      .cpu = cpu_name(), .cores = machine.core_count, .isa = cpu::isa_name(), .model = model_name(directory)};
+  const int threads = thread_count(options.engine);
+
+  tell("measuring the machine");
+  BenchLimits before{.compute = compute_limits(options, threads, machine)};
+  console.clear_redrawn();
+  LayerTimes times;
+  std::unique_ptr<runtime::Engine> engine = open_engine(options.engine, console, [&](runtime::EngineParts& parts) {
+    parts.dense = timed(std::move(parts.dense), times);
+    parts.expert_backend = timed(std::move(parts.expert_backend), times);
+  });
+  const std::vector<std::filesystem::path> files = engine->experts().records->files();
+  before.disk_gb_per_s = disk_limit(options, files, 1);
+  report.token = total_of(ModelCosts(engine->model(), engine->experts().layouts).decode(0.0));
+  report.rows = run_benchmark(*engine, times, threads, options.plan, tell);
+
+  tell("measuring the machine again");
+  BenchLimits after{.disk_gb_per_s = disk_limit(options, files, 2)};
+  engine.reset();  // its memory is wanted for the buffer
+  after.compute = compute_limits(options, threads, machine);
+  console.clear_redrawn();
+  report.limits = larger_of(before, after);
+  console.out(options.json ? json_text(bench_json(report)) : bench_table(report));
+  return kExitOk;
+}
+
+}  // namespace moraine::tools
