@@ -24,7 +24,7 @@ MlaShape mla_shape(const runtime::ModelConfig& config) {
 CpuBackend::CpuBackend(std::shared_ptr<const runtime::Model> model, const CpuOptions& options)
     : model_(std::move(model)),
       max_rows_(options.max_rows),
-      workers_(options.reference ? select_kernels(Isa::kScalar) : select_kernels(), options.threads),
+      workers_(options.reference ? select_kernels(Isa::kScalar) : select_kernels(), options.threads, options.precise),
       rope_(model_->config),
       shape_(mla_shape(model_->config)) {
   MORAINE_CHECK(max_rows_ > 0);

@@ -18,12 +18,15 @@ namespace moraine::cpu {
 struct CpuOptions {
   int threads = 0;         ///< 0: as many as cores this process may use
   bool reference = false;  ///< compute with the scalar kernels, the definition of the others
+  bool precise = false;    ///< f32 activations for matrices in block formats, instead of int8
   int32_t max_rows = 512;  ///< largest number of rows in a step
 };
 
-/// Both ports on the CPU, in f32 throughout. Every result is the same bits for any number of threads, any instruction
-/// set and any company in the batch (cpu/kernels.h says what is computed in which order). Calls complete before they
-/// return. Buffers grow to the largest step seen.
+/// Both ports on the CPU. Activations are f32; a matrix in a block format (Q8_0, Q4_0, Q4_K) is multiplied with
+/// activations rounded to int8 unless options.precise is set, the low-rank kv_b_proj in attention always with f32.
+/// Every result is the same bits for any number of threads, any instruction set and any company in the batch
+/// (cpu/kernels.h says what is computed in which order). Calls complete before they return. Buffers grow to the largest
+/// step seen.
 class CpuBackend final : public runtime::DenseBackend, public runtime::ExpertBackend {
  public:
   CpuBackend(std::shared_ptr<const runtime::Model> model, const CpuOptions& options);

@@ -6,7 +6,8 @@
 
 namespace moraine::cpu {
 
-/// Instruction sets that kernels exist for, slowest first.
+/// Instruction sets that kernels exist for, slowest first. kAvx512 includes VNNI: the few processors that have AVX-512
+/// without it (Skylake-X) use AVX2.
 enum class Isa { kScalar, kAvx2, kAvx512 };
 
 /// Whether this machine, and its operating system, run the kernels of `isa`.

@@ -15,6 +15,47 @@ struct PackedGroup {
   const float* fp8_scales = nullptr;  // [ceil(cols/128)] block scales of these rows; F8_E4M3 only
 };
 
+/// Consecutive groups of a packed Q8_0, Q4_0 or Q4_K matrix: whole rows, one group after the other.
+struct PackedGroups {
+  const std::byte* data = nullptr;
+  int64_t group_bytes = 0;
+  int64_t group_count = 0;
+  int64_t cols = 0;  // a multiple of 32
+};
+
+/// Activations that share one scale.
+constexpr int64_t kActivationBlock = 32;
+/// An int32 sum of products that starts at these bits is, read as f32, the sum plus 1.5·2^23 exactly (|sum| < 2^22).
+constexpr int32_t kSumBias = 0x4b400000;
+constexpr float kSumBiasValue = 0x1.8p+23f;
+
+/// 32 activations of a row as int8: x[i] ≈ scale · q[i], with what the kernels need ready at hand. See
+/// KernelTable::quantize_activations.
+struct ActivationBlock {
+  int8_t q[kActivationBlock];  ///< −127 … 127
+  float scale;                 ///< max|x| / 127; 0 if all are zero, NaN if one is not finite
+  float scaled_sum;            ///< scale · f32(Σ q)
+  int32_t start_q4_0;  ///< kSumBias − 8·Σ q: where a sum over codes 0 … 15 starts that stand for −8 … 7
+  int32_t start_q8_0;  ///< kSumBias − 128·Σ q: where a sum over q + 128 starts
+};
+static_assert(sizeof(ActivationBlock) == 48);
+
+/// Blocks of smaller activations are zero.
+constexpr float kSmallestActivation = 0x1p-118f;
+
+/// Room that an Int8Kernel needs for unpacked weights.
+constexpr int64_t kInt8PanelBytes = 64 * 1024;
+
+/// out[t][16g + lane] = the dot product of row 16g + lane with activations x[t], over all columns and all groups.
+/// x[t] points to cols/32 blocks. One definition for every number of tokens and groups (kernels_scalar_int8.cpp): the
+/// integer dot product of 32 columns is exact; over these groups of 32, ascending,
+///   Q8_0, Q4_0   acc = fma(f32(dot) · d, scale, acc)
+///   Q4_K         acc = fma(f32(dot) · (d·sc), scale, acc), then acc = fma(−(dmin·m), scaled_sum, acc)
+/// where a product f32(dot) · d that is zero is +0. The matrix's scales are finite (checked when weights are loaded).
+using Int8Kernel = void (*)(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count,
+                            std::byte* panel /* kInt8PanelBytes, aligned to 64 */, float* out,
+                            int64_t out_stride) noexcept;
+
 /// f32 operand of multiply(): element (group g, step k, lane) at data[g · group_stride + k · k_stride + lane].
 struct Panel {
   const float* data = nullptr;
@@ -46,6 +87,15 @@ struct KernelTable {
   DecodeKernel decode_q4_0 = nullptr;
   DecodeKernel decode_q4_k = nullptr;
 
+  Int8Kernel int8_q8_0 = nullptr;
+  Int8Kernel int8_q4_0 = nullptr;
+  Int8Kernel int8_q4_k = nullptr;
+
+  /// x[cols] → blocks[cols/32]. Per block, with m = max|x|: scale = m / 127, q = x · (127 / m) rounded half to even. A
+  /// block with m < kSmallestActivation, whose 127 / m could overflow, counts as zero; one with a NaN or infinity gets
+  /// scale NaN and q = 0, so that every result it touches is NaN.
+  void (*quantize_activations)(const float* x, int64_t cols, ActivationBlock* blocks) noexcept = nullptr;
+
   /// acc[t][16g + lane] = fma(panel(g, k, lane), x[t][k], acc[t][16g + lane]) for k = 0 … k_count − 1: one chain per
   /// element, which a later call may continue.
   void (*multiply)(const Panel& panel, const float* x, int64_t x_stride, int64_t token_count, int64_t k_count,
@@ -73,7 +123,7 @@ struct KernelTable {
 const KernelTable& scalar_kernels() noexcept;
 /// Needs AVX2, FMA and F16C.
 const KernelTable& avx2_kernels() noexcept;
-/// Needs AVX-512 F, BW, DQ and VL.
+/// Needs AVX-512 F, BW, DQ, VL and VNNI.
 const KernelTable& avx512_kernels() noexcept;
 
 }  // namespace moraine::cpu

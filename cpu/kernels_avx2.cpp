@@ -112,6 +112,53 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
   }
 
+  static Int set_int(int32_t value) { return {_mm256_set1_epi32(value), _mm256_set1_epi32(value)}; }
+  static Int to_int(Reg a) { return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)}; }
+  static Int max_int(Int a, Int b) { return {_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)}; }
+  static Int add_int(Int a, Int b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
+  static int32_t largest(Int a) {
+    const __m256i eight = _mm256_max_epi32(a.lo, a.hi);
+    const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+  }
+  static int32_t sum(Int a) {
+    const __m256i eight = _mm256_add_epi32(a.lo, a.hi);
+    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+  }
+  static void store_int(std::byte* to, Int value) {
+    auto* halves = reinterpret_cast<__m256i*>(to);
+    _mm256_storeu_si256(halves, value.lo);
+    _mm256_storeu_si256(halves + 1, value.hi);
+  }
+  static void store_int8(int8_t* to, Int value) {
+    const auto eight = [](__m256i a) {
+      return _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    };
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_packs_epi16(eight(value.lo), eight(value.hi)));
+  }
+  static void prefetch(const std::byte* from) { _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T1); }
+
+  static constexpr int kStreamTokens = 4;
+  static constexpr int kInt8Tokens = 4;
+  static constexpr int int8_groups(int /*tokens*/) { return 1; }
+  /// vpmaddubsw adds two products in 16 bits: at most 2 · 15 · 127, so nothing saturates.
+  static __m256i dot4_half(__m256i sum, __m256i codes, __m256i x) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1)));
+  }
+  static Int dot4(Int sum, Int codes, Int x) {
+    return {dot4_half(sum.lo, codes.lo, x.lo), dot4_half(sum.hi, codes.hi, x.hi)};
+  }
+  /// With q + 128 two products could pass 16 bits; |q| times x with q's sign is at most 2 · 128 · 127.
+  static Int q8_operand(Int q) { return q; }
+  static Int dot4_q8(Int sum, Int q, Int x) {
+    return {dot4_half(sum.lo, _mm256_abs_epi8(q.lo), _mm256_sign_epi8(x.lo, q.lo)),
+            dot4_half(sum.hi, _mm256_abs_epi8(q.hi), _mm256_sign_epi8(x.hi, q.hi))};
+  }
+  static int32_t q8_start(const ActivationBlock& /*block*/) { return kSumBias; }
+
   static constexpr int kTreeColumns = 4;
   static void store_trees(float* to, const Reg (&sum)[kTreeColumns]) {
     for (int i = 0; i < kTreeColumns; ++i) to[i] = tree(sum[i]);

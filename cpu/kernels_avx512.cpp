@@ -89,6 +89,28 @@ struct Avx512 {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
   }
 
+  static Int set_int(int32_t value) { return _mm512_set1_epi32(value); }
+  static Int to_int(Reg a) { return _mm512_cvtps_epi32(a); }
+  static Int max_int(Int a, Int b) { return _mm512_max_epi32(a, b); }
+  static Int add_int(Int a, Int b) { return _mm512_add_epi32(a, b); }
+  static int32_t largest(Int a) { return _mm512_reduce_max_epi32(a); }
+  static int32_t sum(Int a) { return _mm512_reduce_add_epi32(a); }
+  static void store_int(std::byte* to, Int value) { _mm512_storeu_si512(to, value); }
+  static void store_int8(int8_t* to, Int value) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(value));
+  }
+  static void prefetch(const std::byte* from) { _mm_prefetch(from, _MM_HINT_T1); }
+
+  /// Enough independent sums for two vpdpbusd per cycle at latency 5, with as many f32 sums in the 32 registers.
+  static constexpr int kStreamTokens = 8;
+  static constexpr int kInt8Tokens = 6;
+  static constexpr int int8_groups(int tokens) { return tokens <= 3 ? 4 : 2; }
+  static Int dot4(Int sum, Int codes, Int x) { return _mm512_dpbusd_epi32(sum, codes, x); }
+  /// vpdpbusd wants one operand without sign: q + 128, made up for where the sum starts.
+  static Int q8_operand(Int q) { return _mm512_xor_si512(q, _mm512_set1_epi32(static_cast<int32_t>(0x80808080u))); }
+  static Int dot4_q8(Int sum, Int operand, Int x) { return _mm512_dpbusd_epi32(sum, operand, x); }
+  static int32_t q8_start(const ActivationBlock& block) { return block.start_q8_0; }
+
   static constexpr int kTreeColumns = 16;
   /// The trees of 16 registers at once: each level halves the lanes of two registers into one.
   static void store_trees(float* to, const Reg (&sum)[kTreeColumns]) {

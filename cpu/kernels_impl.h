@@ -1,7 +1,8 @@
 #pragma once
 
-#include "cpu/kernels_exp.h"
 #include "cpu/kernels.h"
+#include "cpu/kernels_exp.h"
+#include "cpu/kernels_int8_impl.h"
 
 // The vector kernels, written once over `V`, sixteen f32 lanes of an instruction set (kernels_avx2.cpp,
 // kernels_avx512.cpp). This header is compiled with different flags in each: everything in it is in an anonymous
@@ -338,6 +339,10 @@ constexpr KernelTable make_table(const char* name) noexcept {
       .decode_q8_0 = decode_q8_0<V>,
       .decode_q4_0 = decode_q4_0<V>,
       .decode_q4_k = decode_q4_k<V>,
+      .int8_q8_0 = multiply_int8<V, FormatQ8_0<V>>,
+      .int8_q4_0 = multiply_int8<V, FormatQ4_0<V>>,
+      .int8_q4_k = multiply_int8<V, FormatQ4_K<V>>,
+      .quantize_activations = quantize_activations<V>,
       .multiply = multiply<V>,
       .combine_rows = combine_rows<V>,
       .rms_norm = rms_norm<V>,

@@ -1,8 +1,9 @@
 #include <bit>
 #include <cmath>
 
-#include "cpu/kernels_exp.h"
 #include "cpu/kernels.h"
+#include "cpu/kernels_exp.h"
+#include "cpu/kernels_scalar_int8.h"
 #include "quant/dequantize.h"
 
 // What every kernel means, written plainly. The other instruction sets are tested against these functions bit by bit.
@@ -182,6 +183,10 @@ constexpr KernelTable kTable = {
     .decode_q8_0 = decode_q8_0,
     .decode_q4_0 = decode_q4_0,
     .decode_q4_k = decode_q4_k,
+    .int8_q8_0 = scalar_int8_q8_0,
+    .int8_q4_0 = scalar_int8_q4_0,
+    .int8_q4_k = scalar_int8_q4_k,
+    .quantize_activations = scalar_quantize_activations,
     .multiply = multiply,
     .combine_rows = combine_rows,
     .rms_norm = rms_norm,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/quantized_rows.h"
 #include "quant/error.h"
 
 namespace moraine::cpu {
@@ -89,6 +90,33 @@ void multiply_groups(const KernelTable& kernels, WorkerScratch& scratch, const q
   }
 }
 
+Int8Kernel int8_kernel(const Workers& workers, const quant::PackedView& matrix) {
+  if (workers.precise()) return nullptr;
+  switch (matrix.type) {
+    case quant::DType::kQ8_0:
+      return workers.kernels().int8_q8_0;
+    case quant::DType::kQ4_0:
+      return workers.kernels().int8_q4_0;
+    case quant::DType::kQ4_K:
+      return workers.kernels().int8_q4_k;
+    default:
+      return nullptr;
+  }
+}
+
+void multiply_groups_int8(Int8Kernel kernel, WorkerScratch& scratch, const quant::PackedView& matrix,
+                          int64_t first_group, int64_t group_count, const ActivationBlock* const* blocks,
+                          int64_t token_count, float* acc, int64_t acc_stride) {
+  const auto group_bytes = static_cast<int64_t>(quant::packed_group_bytes(matrix.type, matrix.cols));
+  const PackedGroups groups{.data = matrix.data + first_group * group_bytes,
+                            .group_bytes = group_bytes,
+                            .group_count = group_count,
+                            .cols = matrix.cols};
+  auto* panel =
+      reinterpret_cast<std::byte*>(scratch.weights.get(kInt8PanelBytes / static_cast<int64_t>(sizeof(float))));
+  kernel(groups, blocks, token_count, panel, acc, acc_stride);
+}
+
 int64_t groups_per_task(int64_t total_groups, int threads) {
   constexpr int64_t kTasksPerThread = 4;
   if (threads == 1) return kPanelGroups;
@@ -99,12 +127,23 @@ void matmul(Workers& workers, const quant::PackedView& matrix, const RowView& x,
             int64_t y_stride) {
   const int64_t step = groups_per_task(matrix.groups(), workers.threads());
   const int64_t tasks = (matrix.groups() + step - 1) / step;
+  const Int8Kernel int8 = int8_kernel(workers, matrix);
+  QuantizedRows rows_int8;
+  if (int8 != nullptr) {
+    rows_int8.add(x, token_count);
+    rows_int8.quantize(workers, matrix.cols);
+  }
   workers.parallel_for(tasks, [&](int64_t task, WorkerScratch& scratch) {
     const int64_t first_group = task * step;
     const int64_t group_count = std::min(step, matrix.groups() - first_group);
     const int64_t acc_stride = group_count * kLanes;
     float* acc = scratch.acc.get(token_count * acc_stride);  // [tokens, rows of the task]
-    multiply_groups(workers.kernels(), scratch, matrix, first_group, group_count, x, token_count, acc, acc_stride);
+    if (int8 != nullptr) {
+      multiply_groups_int8(int8, scratch, matrix, first_group, group_count, rows_int8.blocks(), token_count, acc,
+                           acc_stride);
+    } else {
+      multiply_groups(workers.kernels(), scratch, matrix, first_group, group_count, x, token_count, acc, acc_stride);
+    }
     const int64_t rows = std::min(acc_stride, matrix.rows - first_group * kLanes);
     for (int64_t t = 0; t < token_count; ++t) {
       std::memcpy(y + t * y_stride + first_group * kLanes, acc + t * acc_stride,

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "cpu/kernels.h"
+#include "cpu/row_view.h"
 #include "cpu/workers.h"
 #include "quant/packed_matrix.h"
 
@@ -10,15 +11,6 @@ namespace moraine::cpu {
 
 /// Row groups that one task multiplies at a time: 128 rows, whose decoded weights of one column block stay in L2.
 constexpr int64_t kPanelGroups = 8;
-
-/// f32 rows in memory: `stride` floats apart, or picked from there by `index`.
-struct RowView {
-  const float* data = nullptr;
-  int64_t stride = 0;
-  const int32_t* index = nullptr;
-
-  const float* row(int64_t i) const { return data + (index == nullptr ? i : index[i]) * stride; }
-};
 
 /// Group `g` of a packed matrix.
 PackedGroup packed_group(const quant::PackedView& matrix, int64_t g);
@@ -28,14 +20,26 @@ PackedGroup packed_group(const quant::PackedView& matrix, int64_t g);
 Panel decode_panel(const KernelTable& kernels, WorkerScratch& scratch, const quant::PackedView& matrix,
                    int64_t first_group, int64_t group_count, int64_t first_col, int64_t col_count);
 
-/// One thread's part of x·Wᵀ: acc[t][16i + lane] = the dot product of x row t with row 16(first_group + i) + lane of W,
-/// for `group_count` groups. Each element is one chain of f32 fused multiply-adds over the columns, ascending, whatever
-/// the number of tokens, groups or threads: results are the same bits for any batch. Uses scratch.weights and x_tile.
+/// One thread's part of x·Wᵀ with f32 activations: acc[t][16i + lane] = the dot product of x row t with row
+/// 16(first_group + i) + lane of W, for `group_count` groups. Each element is one chain of f32 fused multiply-adds over
+/// the columns, ascending, whatever the number of tokens, groups or threads: results are the same bits for any batch.
+/// Uses scratch.weights and x_tile.
 void multiply_groups(const KernelTable& kernels, WorkerScratch& scratch, const quant::PackedView& matrix,
                      int64_t first_group, int64_t group_count, const RowView& x, int64_t token_count, float* acc,
                      int64_t acc_stride);
 
-/// y[t] = x[t]·Wᵀ on all workers. x rows have matrix.cols values, y rows matrix.rows, y_stride apart.
+/// The kernel that multiplies `matrix` with int8 activations: that of its block format, unless the workers are precise.
+/// Null: f32 activations (multiply_groups).
+Int8Kernel int8_kernel(const Workers& workers, const quant::PackedView& matrix);
+
+/// multiply_groups() with int8 activations: blocks[t] has matrix.cols / 32 blocks. Every element has one definition
+/// (kernels.h), whatever the number of tokens, groups or threads.
+void multiply_groups_int8(Int8Kernel kernel, WorkerScratch& scratch, const quant::PackedView& matrix,
+                          int64_t first_group, int64_t group_count, const ActivationBlock* const* blocks,
+                          int64_t token_count, float* acc, int64_t acc_stride);
+
+/// y[t] = x[t]·Wᵀ on all workers, with int8 activations where int8_kernel() has one. x rows have matrix.cols values, y
+/// rows matrix.rows, y_stride apart.
 void matmul(Workers& workers, const quant::PackedView& matrix, const RowView& x, int64_t token_count, float* y,
             int64_t y_stride);
 

@@ -29,7 +29,7 @@ class FloatBuffer {
 
 /// One worker's memory for a task; nothing in it outlives the task.
 struct WorkerScratch {
-  FloatBuffer weights;                // [groups, columns, 16] decoded weights
+  FloatBuffer weights;                // [groups, columns, 16] decoded weights, or kInt8PanelBytes for an Int8Kernel
   FloatBuffer x_tile;                 // [tokens, columns] the activations being multiplied
   FloatBuffer acc;                    // [tokens, rows] first result of a task
   FloatBuffer second_acc;             // [tokens, rows] second result of a task
@@ -39,17 +39,24 @@ struct WorkerScratch {
   FloatBuffer mixed;                  // attention: [rows, value width] weighted sums of values
   std::vector<SoftmaxState> softmax;  // [rows]
   std::vector<int64_t> positions;     // [rows]
+  std::vector<const ActivationBlock*> blocks;  // [tokens] rows of int8 activations
 };
 
 /// What every part of the CPU backend computes with: kernels, threads, one scratch per thread.
 class Workers {
  public:
-  /// `threads` as in ThreadPool.
-  Workers(const KernelTable& kernels, int threads)
-      : kernels_(kernels), pool_(threads), scratch_(static_cast<size_t>(pool_.threads())) {}
+  /// `threads` as in ThreadPool. `precise`: matrices in block formats are multiplied with f32 activations, too.
+  Workers(const KernelTable& kernels, int threads, bool precise = false)
+      : kernels_(kernels), pool_(threads), precise_(precise), scratch_(static_cast<size_t>(pool_.threads())) {}
 
   const KernelTable& kernels() const { return kernels_; }
   int threads() const { return pool_.threads(); }
+  bool precise() const { return precise_; }
+
+  /// Memory of int8 activations that all threads read while a matrix is multiplied: of its input, and of what a
+  /// feed-forward network has between its matrices.
+  FloatBuffer& input_activations() { return input_activations_; }
+  FloatBuffer& inner_activations() { return inner_activations_; }
 
   /// fn(task, scratch) for task = 0 … n_tasks − 1, see ThreadPool::parallel_for.
   void parallel_for(int64_t n_tasks, const std::function<void(int64_t task, WorkerScratch& scratch)>& fn) {
@@ -59,7 +66,10 @@ class Workers {
  private:
   const KernelTable& kernels_;
   ThreadPool pool_;
+  bool precise_;
   std::vector<WorkerScratch> scratch_;
+  FloatBuffer input_activations_;  // [rows, cols/32] ActivationBlock
+  FloatBuffer inner_activations_;  // [rows, cols/32] ActivationBlock
 };
 
 }  // namespace moraine::cpu

@@ -221,7 +221,7 @@ TEST(CpuBackend, EqualsTheForwardPassInF64) {
     const RandomModel model = testing::random_model(config, type, 1);
     const std::vector<int32_t> tokens = some_tokens(70, static_cast<int32_t>(config.vocab_size));
     const std::vector<std::vector<double>> expected = Reference(model).logits(tokens);
-    CpuBackend backend(model.model, {.threads = 2});
+    CpuBackend backend(model.model, {.threads = 2, .precise = true});
     const auto cache = backend.make_cache();
     std::vector<float> logits;
     // A chunk long enough for expanded attention, single tokens, a short chunk.
@@ -262,6 +262,20 @@ TEST(CpuBackend, ThreadsInstructionSetAndArrivalOrderChangeNoBit) {
       if (expected.empty()) expected = logits;
       EXPECT_TRUE(same_bits(logits, expected));
     }
+  }
+}
+
+TEST(CpuBackend, PreciseChangesBlockFormatsAlone) {
+  for (const DType type : {DType::kF32, DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K}) {
+    const RandomModel model = testing::random_model(testing::even_config(), type, 7);
+    std::vector<float> logits[2];
+    for (const bool precise : {false, true}) {
+      CpuBackend backend(model.model, {.threads = 1, .precise = precise});
+      const auto cache = backend.make_cache();
+      logits[precise ? 1 : 0] = step(backend, model, {{cache.get(), some_tokens(3, 64)}});
+    }
+    const bool blocks = type == DType::kQ8_0 || type == DType::kQ4_0 || type == DType::kQ4_K;
+    EXPECT_EQ(!same_bits(logits[0], logits[1]), blocks) << quant::dtype_name(type);
   }
 }
 

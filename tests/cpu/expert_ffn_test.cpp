@@ -98,8 +98,15 @@ TEST(ExpertFfn, IsNearTheExactResult) {
 
 TEST(ExpertFfn, SeveralExpertsTogetherEqualEachAloneForAnyThreadsAndIsa) {
   testing::RandomValues random(2);
-  for (const DType type : {DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K}) {
-    const int64_t hidden = 256, intermediate = 128;
+  // 128 makes down a Q4_0 where Q4_K is asked for; 168 makes it BF16, fed by int8 gate and up.
+  for (const auto& [type, intermediate] : {std::pair<DType, int64_t>{DType::kBF16, 128},
+                                           {DType::kF8E4M3, 128},
+                                           {DType::kQ8_0, 96},
+                                           {DType::kQ8_0, 168},
+                                           {DType::kQ4_0, 160},
+                                           {DType::kQ4_K, 128},
+                                           {DType::kQ4_K, 512}}) {
+    const int64_t hidden = 256;
     std::vector<Expert> experts;
     for (int e = 0; e < 3; ++e) experts.push_back(random_expert(type, hidden, intermediate, random));
     const std::vector<float> x = testing::random_values(20 * hidden, 1.0, random);

@@ -21,7 +21,9 @@ using testing::same_bits;
 
 constexpr DType kTypes[] = {DType::kF32, DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K};
 
-/// The definition: a chain of f32 fused multiply-adds over the columns of the reference weights.
+constexpr DType kInt8Types[] = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K};
+
+/// The definition with f32 activations: a chain of f32 fused multiply-adds over the columns of the reference weights.
 std::vector<float> chain(const testing::RandomMatrix& matrix, const std::vector<float>& x, int64_t tokens) {
   const std::vector<float> w = matrix.dequantized();
   const int64_t rows = matrix.view.rows, cols = matrix.view.cols;
@@ -59,7 +61,7 @@ TEST(Matmul, IsTheChainOfTheReferenceWeightsForEveryTypeAndShape) {
         const std::vector<float> x = random_values(33 * cols, 1.0, random);
         const std::vector<float> expected = chain(matrix, x, 33);
         for (const Isa isa : isas) {
-          Workers workers(select_kernels(isa), 1);
+          Workers workers(select_kernels(isa), 1, /*precise=*/true);
           for (const int64_t tokens : {1, 2, 3, 4, 5, 6, 7, 8, 9, 33}) {
             const std::vector<float> y = product(workers, matrix.view, x, tokens);
             ASSERT_TRUE(same_bits(y, {expected.data(), y.size()}))
@@ -74,7 +76,7 @@ TEST(Matmul, IsTheChainOfTheReferenceWeightsForEveryTypeAndShape) {
 
 TEST(Matmul, IsTheSameForOneAndTwoThreadsAtFullWidth) {
   testing::RandomValues random(2);
-  Workers one(select_kernels(), 1), two(select_kernels(), 2);
+  Workers one(select_kernels(), 1, /*precise=*/true), two(select_kernels(), 2, /*precise=*/true);
   for (const DType type : kTypes) {
     const testing::RandomMatrix matrix = random_matrix(type, 150, 7168, random);
     const std::vector<float> x = random_values(13 * 7168, 1.0, random);
@@ -89,7 +91,7 @@ TEST(Matmul, IsTheSameForOneAndTwoThreadsAtFullWidth) {
 
 TEST(Matmul, IsWithinTheBoundOfTheExactProduct) {
   testing::RandomValues random(3);
-  Workers workers(select_kernels(), 1);
+  Workers workers(select_kernels(), 1, /*precise=*/true);
   for (const DType type : kTypes) {
     const int64_t rows = 40, cols = 512, tokens = 3;
     const testing::RandomMatrix matrix = random_matrix(type, rows, cols, random);
@@ -122,6 +124,62 @@ TEST(Matmul, TakesRowsByIndexAndWritesOnlyItsOwnColumns) {
     const std::vector<float> row(x.begin() + index[t] * 40, x.begin() + index[t] * 40 + 31);
     EXPECT_TRUE(same_bits({y.data() + t * 25, 19}, chain(matrix, row, 1)));
     for (size_t i = 19; i < 25; ++i) EXPECT_EQ(y[t * 25 + i], -1.0f);
+  }
+}
+
+TEST(Matmul, TakesInt8ActivationsForBlockFormatsUnlessPrecise) {
+  testing::RandomValues random(5);
+  const KernelTable& kernels = select_kernels();
+  const Workers fast(kernels, 1), precise(kernels, 1, /*precise=*/true);
+  for (const DType type : kTypes) {
+    const testing::RandomMatrix matrix = random_matrix(type, 16, 256, random);
+    EXPECT_EQ(int8_kernel(precise, matrix.view), nullptr);
+    EXPECT_EQ(int8_kernel(fast, matrix.view), type == DType::kQ8_0   ? kernels.int8_q8_0
+                                              : type == DType::kQ4_0 ? kernels.int8_q4_0
+                                              : type == DType::kQ4_K ? kernels.int8_q4_k
+                                                                     : nullptr);
+  }
+}
+
+TEST(Matmul, WithInt8ActivationsIsOneDefinitionForAnyIsaThreadsAndBatch) {
+  testing::RandomValues random(6);
+  Workers reference(select_kernels(Isa::kScalar), 1);
+  for (const DType type : kInt8Types) {
+    const int64_t rows = 150, cols = 7168, tokens = 13;
+    const testing::RandomMatrix matrix = random_matrix(type, rows, cols, random);
+    const std::vector<float> x = random_values(tokens * cols, 1.0, random);
+    std::vector<float> expected;  // every token alone
+    for (int64_t t = 0; t < tokens; ++t) {
+      const std::vector<float> y =
+          product(reference, matrix.view, {x.begin() + t * cols, x.begin() + (t + 1) * cols}, 1);
+      expected.insert(expected.end(), y.begin(), y.end());
+    }
+    for (const Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
+      if (!isa_available(isa)) continue;
+      for (const int threads : {1, 2, 3}) {
+        Workers workers(select_kernels(isa), threads);
+        for (const int64_t count : {1, 2, 5, 7, 13}) {
+          const std::vector<float> y = product(workers, matrix.view, x, count);
+          EXPECT_TRUE(same_bits(y, {expected.data(), y.size()})) << quant::dtype_name(type) << ", " << count;
+        }
+      }
+    }
+  }
+}
+
+TEST(Matmul, WithInt8ActivationsTakesRowsByIndexMoreThanOnce) {
+  testing::RandomValues random(7);
+  Workers workers(select_kernels(), 2);
+  const testing::RandomMatrix matrix = random_matrix(DType::kQ4_0, 19, 64, random);
+  const std::vector<float> x = random_values(30 * 80, 1.0, random);
+  std::vector<int32_t> index = {29, 0, 29, 3};
+  for (int32_t i = 0; i < 30; ++i) index.push_back(i);
+  std::vector<float> y(index.size() * 19);
+  matmul(workers, matrix.view, {.data = x.data(), .stride = 80, .index = index.data()}, std::ssize(index), y.data(),
+         19);
+  for (size_t t = 0; t < index.size(); ++t) {
+    const std::vector<float> row(x.begin() + index[t] * 80, x.begin() + index[t] * 80 + 64);
+    EXPECT_TRUE(same_bits({y.data() + t * 19, 19}, product(workers, matrix.view, row, 1)));
   }
 }
 

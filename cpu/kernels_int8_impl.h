@@ -1,0 +1,428 @@
+#pragma once
+
+#include "cpu/kernels.h"
+
+// The int8 kernels, written once over `V` as in kernels_impl.h (which says what V provides and why everything here is
+// in an anonymous namespace). Additionally V has: set_int to_int max_int add_int largest sum store_int store_int8
+// prefetch; dot4(sum, codes, x): sum + Σ of 4 products per lane, codes 0 … 15; q8_operand, dot4_q8, q8_start: the same
+// for signed weights; kStreamTokens: up to so many tokens weights are used straight from memory; kInt8Tokens,
+// int8_groups(tokens): the tile of sums that fits the registers.
+//
+// A sum of products starts at kSumBias, so that its bits are the f32 number kSumBiasValue + dot: one fma by
+// (scale, −kSumBiasValue · scale), both exact, gives dot · scale rounded once and no conversion is needed.
+namespace moraine::cpu {
+namespace {
+
+constexpr int64_t kSteps = kActivationBlock / 4;  // operands of 16 rows × 4 columns in a block of 32 columns
+constexpr int64_t kChunkBlocks = 8;               // blocks whose weights are unpacked at a time: 256 columns
+
+/// The scales of 16 rows for 32 columns.
+template <class V>
+struct RowScales {
+  typename V::Reg scale;
+  typename V::Reg shift;          // −kSumBiasValue · scale
+  typename V::Reg minus_minimum;  // Q4_K only
+};
+
+/// What differs between the formats: where 32 columns of a group lie, their scales, their operands and how to multiply
+/// them. open_chunk() reads what 256 columns have in common. kStreams groups are read side by side when the memory is
+/// the limit: two are 1.14 to 1.19 times as fast as one for 4 bits, but for Q8_0 0.93 times.
+template <class V>
+struct FormatQ8_0 {
+  using Reg = typename V::Reg;
+  using Int = typename V::Int;
+  static constexpr bool kHasMinimum = false;
+  static constexpr int kStreams = 1;
+  static constexpr int64_t kHeaderBytes = 0;
+  static constexpr int64_t kCodeBytes = 32 * kLanes;
+  struct ChunkScales {
+    const std::byte* scales;
+  };
+
+  static void open_chunk(const std::byte* group, int64_t cols, int64_t block, ChunkScales& chunk) {
+    chunk.scales = group + cols * kLanes + block * 2 * kLanes;
+  }
+  static const std::byte* codes(const std::byte* group, int64_t block) { return group + block * kCodeBytes; }
+  static RowScales<V> scales(const ChunkScales& chunk, int64_t i) {
+    const Reg scale = V::load_f16(chunk.scales + i * 2 * kLanes);
+    return {scale, V::mul(scale, V::set(-kSumBiasValue)), V::zero()};
+  }
+  static void operands(const std::byte* codes, Int (&out)[kSteps]) {
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kSteps; ++i) out[i] = V::q8_operand(V::load_int(codes + i * 4 * kLanes));
+  }
+  static Int start(const ActivationBlock& x) {
+    return V::set_int(V::q8_start(x));
+  }
+  static Int dot(Int sum, Int operand, Int x) {
+    return V::dot4_q8(sum, operand, x);
+  }
+};
+
+/// Two operands from each 64 bytes of nibbles.
+template <class V>
+inline void nibble_operands(const std::byte* codes, typename V::Int (&out)[kSteps]) noexcept {
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < kSteps / 2; ++i) {
+    const auto pairs = V::load_int(codes + i * 4 * kLanes);
+    out[2 * i] = V::bit_and(pairs, 0x0f0f0f0f);
+    out[2 * i + 1] = V::bit_and(V::template shift_right<4>(pairs), 0x0f0f0f0f);
+  }
+}
+
+template <class V>
+struct FormatQ4_0 {
+  using Reg = typename V::Reg;
+  using Int = typename V::Int;
+  static constexpr bool kHasMinimum = false;
+  static constexpr int kStreams = 2;
+  static constexpr int64_t kHeaderBytes = 0;
+  static constexpr int64_t kCodeBytes = 16 * kLanes;
+  struct ChunkScales {
+    const std::byte* scales;
+  };
+
+  static void open_chunk(const std::byte* group, int64_t cols, int64_t block, ChunkScales& chunk) {
+    chunk.scales = group + cols / 2 * kLanes + block * 2 * kLanes;
+  }
+  static const std::byte* codes(const std::byte* group, int64_t block) { return group + block * kCodeBytes; }
+  static RowScales<V> scales(const ChunkScales& chunk, int64_t i) {
+    const Reg scale = V::load_f16(chunk.scales + i * 2 * kLanes);
+    return {scale, V::mul(scale, V::set(-kSumBiasValue)), V::zero()};
+  }
+  static void operands(const std::byte* codes, Int (&out)[kSteps]) { nibble_operands<V>(codes, out); }
+  static Int start(const ActivationBlock& x) { return V::set_int(x.start_q4_0); }
+  static Int dot(Int sum, Int operand, Int x) { return V::dot4(sum, operand, x); }
+};
+
+template <class V>
+struct FormatQ4_K {
+  using Reg = typename V::Reg;
+  using Int = typename V::Int;
+  static constexpr bool kHasMinimum = true;
+  static constexpr int kStreams = 2;
+  static constexpr int64_t kHeaderBytes = 2 * 32 + 12 * kLanes;  // d, dmin, scales and minima before 256 columns' codes
+  static constexpr int64_t kCodeBytes = 16 * kLanes;
+  static constexpr int64_t kSuperBytes = kHeaderBytes + 8 * kCodeBytes;
+  static_assert(kChunkBlocks * kActivationBlock == 256);
+  struct ChunkScales {
+    Reg d, dmin;
+    alignas(64) std::byte bits[16 * kLanes];  // [8 scales, 8 minima][16 rows], 6 bits each
+  };
+
+  /// GGUF's packing of 8 scales and 8 minima into 12 bytes, undone for four of them in all rows at a time.
+  static void open_chunk(const std::byte* group, int64_t /*cols*/, int64_t block, ChunkScales& chunk) {
+    const std::byte* super = group + block / kChunkBlocks * kSuperBytes;
+    chunk.d = V::load_f16(super);
+    chunk.dmin = V::load_f16(super + 2 * kLanes);
+    const Int first = V::load_int(super + 4 * kLanes);  // bytes 0–3 of the 12
+    const Int second = V::load_int(super + 8 * kLanes);
+    const Int third = V::load_int(super + 12 * kLanes);
+    const auto high_bits = [](Int bytes) { return V::bit_and(V::template shift_right<2>(bytes), 0x30303030); };
+    V::store_int(chunk.bits, V::bit_and(first, 0x3f3f3f3f));
+    V::store_int(chunk.bits + 4 * kLanes, V::bit_or(V::bit_and(third, 0x0f0f0f0f), high_bits(first)));
+    V::store_int(chunk.bits + 8 * kLanes, V::bit_and(second, 0x3f3f3f3f));
+    V::store_int(chunk.bits + 12 * kLanes,
+                 V::bit_or(V::bit_and(V::template shift_right<4>(third), 0x0f0f0f0f), high_bits(second)));
+  }
+  static const std::byte* codes(const std::byte* group, int64_t block) {
+    return group + block / kChunkBlocks * kSuperBytes + kHeaderBytes + block % kChunkBlocks * kCodeBytes;
+  }
+  static RowScales<V> scales(const ChunkScales& chunk, int64_t i) {
+    const Reg scale = V::mul(chunk.d, V::to_float(V::load_u8(chunk.bits + i * kLanes)));
+    const Reg minimum = V::mul(chunk.dmin, V::to_float(V::load_u8(chunk.bits + (8 + i) * kLanes)));
+    return {scale, V::mul(scale, V::set(-kSumBiasValue)), V::negate(minimum)};
+  }
+  static void operands(const std::byte* codes, Int (&out)[kSteps]) { nibble_operands<V>(codes, out); }
+  static Int start(const ActivationBlock& /*x*/) { return V::set_int(kSumBias); }
+  static Int dot(Int sum, Int operand, Int x) { return V::dot4(sum, operand, x); }
+};
+
+/// Four activations in every lane.
+template <class V>
+inline typename V::Int four_activations(const ActivationBlock& x, int64_t step) noexcept {
+  int32_t four;
+  __builtin_memcpy(&four, x.q + 4 * step, 4);
+  return V::set_int(four);
+}
+
+/// What 32 columns add to a row's f32 sum.
+template <class V, class Format>
+inline typename V::Reg add_block(typename V::Reg sum, typename V::Int dot, const RowScales<V>& rows,
+                                 const ActivationBlock& x) noexcept {
+  sum = V::fma(V::fma(V::as_float(dot), rows.scale, rows.shift), V::set(x.scale), sum);
+  if constexpr (Format::kHasMinimum) sum = V::fma(rows.minus_minimum, V::set(x.scaled_sum), sum);
+  return sum;
+}
+
+/// The integer dot product of 32 columns, in two chains if only they keep the multipliers busy.
+template <class V, class Format, bool kTwoChains>
+inline typename V::Int dot_block(const typename V::Int (&operands)[kSteps], const ActivationBlock& block) noexcept {
+  auto sum = Format::start(block);
+  if constexpr (kTwoChains) {
+    auto second = V::set_int(0);
+#pragma GCC unroll 8
+    for (int64_t step = 0; step < kSteps; step += 2) {
+      sum = Format::dot(sum, operands[step], four_activations<V>(block, step));
+      second = Format::dot(second, operands[step + 1], four_activations<V>(block, step + 1));
+    }
+    return V::add_int(sum, second);
+  }
+#pragma GCC unroll 8
+  for (int64_t step = 0; step < kSteps; ++step) {
+    sum = Format::dot(sum, operands[step], four_activations<V>(block, step));
+  }
+  return sum;
+}
+
+/// How far ahead of the bytes being read the stream is prefetched (measured: docs/kernels.md).
+constexpr int64_t kPrefetchBytes = 3456;
+
+/// `kGroups` groups side by side for `kTokens` tokens, straight from the packed bytes, each read once and in order.
+template <class V, class Format, int kGroups, int kTokens>
+void stream_groups(const std::byte* group, int64_t group_bytes, int64_t cols, const ActivationBlock* const* x,
+                   float* out, int64_t out_stride) noexcept {
+  // Of the stream, per 32 columns. Q4_K's headers lie in it and must not be missed.
+  constexpr int64_t kBlockBytes = Format::kCodeBytes + Format::kHeaderBytes / kChunkBlocks;
+  const int64_t blocks = cols / kActivationBlock;
+  typename V::Reg sum[kGroups][kTokens];
+#pragma GCC unroll 8
+  for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) sum[g][t] = V::zero();
+  }
+  for (int64_t first = 0; first < blocks; first += kChunkBlocks) {
+    typename Format::ChunkScales chunk[kGroups];
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; ++g) Format::open_chunk(group + g * group_bytes, cols, first, chunk[g]);
+    const std::byte* chunk_codes = Format::codes(group, first);
+    const int64_t count = blocks - first < kChunkBlocks ? blocks - first : kChunkBlocks;
+    for (int64_t i = 0; i < count; ++i) {
+#pragma GCC unroll 8
+      for (int g = 0; g < kGroups; ++g) {
+        const std::byte* codes = chunk_codes + g * group_bytes + i * Format::kCodeBytes;
+        const std::byte* ahead =
+            chunk_codes + g * group_bytes - Format::kHeaderBytes + kPrefetchBytes + i * kBlockBytes;
+#pragma GCC unroll 8
+        for (int64_t line = 0; line < kBlockBytes; line += 64) V::prefetch(ahead + line);
+        typename V::Int operands[kSteps];
+        Format::operands(codes, operands);
+        const RowScales<V> rows = Format::scales(chunk[g], i);
+#pragma GCC unroll 8
+        for (int t = 0; t < kTokens; ++t) {
+          const ActivationBlock& block = x[t][first + i];
+          sum[g][t] = add_block<V, Format>(sum[g][t], dot_block<V, Format, kTokens <= 2>(operands, block), rows, block);
+        }
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) V::store(out + t * out_stride + g * kLanes, sum[g][t]);
+  }
+}
+
+/// Unpacked weights of a group: per block of 32 columns kSteps operands, scale, shift, −minimum, 64 bytes each.
+constexpr int64_t kPanelBlockBytes = (kSteps + 3) * 64;
+constexpr int64_t kPanelGroupBytes = kChunkBlocks * kPanelBlockBytes;
+constexpr int64_t kPanelGroupCount = 4;
+static_assert(kPanelGroupCount * kPanelGroupBytes <= kInt8PanelBytes);
+
+/// `count` ≤ kChunkBlocks blocks of a group.
+template <class V, class Format>
+void unpack_chunk(const std::byte* group, int64_t cols, int64_t first, int64_t count, std::byte* panel) noexcept {
+  typename Format::ChunkScales chunk;
+  Format::open_chunk(group, cols, first, chunk);
+  for (int64_t i = 0; i < count; ++i, panel += kPanelBlockBytes) {
+    typename V::Int operands[kSteps];
+    Format::operands(Format::codes(group, first + i), operands);
+#pragma GCC unroll 8
+    for (int64_t step = 0; step < kSteps; ++step) V::store_int(panel + step * 64, operands[step]);
+    const RowScales<V> rows = Format::scales(chunk, i);
+    auto* scales = reinterpret_cast<float*>(panel + kSteps * 64);
+    V::store(scales, rows.scale);
+    V::store(scales + kLanes, rows.shift);
+    V::store(scales + 2 * kLanes, rows.minus_minimum);
+  }
+}
+
+/// acc[t][16g + lane] continued over `count` unpacked blocks: kGroups × kTokens sums in registers.
+template <class V, class Format, int kGroups, int kTokens>
+void int8_tile(const std::byte* panel, int64_t count, const ActivationBlock* const* x, int64_t first, float* acc,
+               int64_t acc_stride) noexcept {
+  const ActivationBlock* blocks[kTokens];
+  typename V::Reg sum[kGroups][kTokens];
+#pragma GCC unroll 8
+  for (int t = 0; t < kTokens; ++t) {
+    blocks[t] = x[t] + first;
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; ++g) sum[g][t] = V::load(acc + t * acc_stride + g * kLanes);
+  }
+  for (int64_t i = 0; i < count; ++i, panel += kPanelBlockBytes) {
+    typename V::Int dot[kGroups][kTokens];
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      const auto start = Format::start(blocks[t][i]);
+#pragma GCC unroll 8
+      for (int g = 0; g < kGroups; ++g) dot[g][t] = start;
+    }
+#pragma GCC unroll 8
+    for (int64_t step = 0; step < kSteps; ++step) {
+      typename V::Int operand[kGroups];
+#pragma GCC unroll 8
+      for (int g = 0; g < kGroups; ++g) operand[g] = V::load_int(panel + g * kPanelGroupBytes + step * 64);
+#pragma GCC unroll 8
+      for (int t = 0; t < kTokens; ++t) {
+        const auto four = four_activations<V>(blocks[t][i], step);
+#pragma GCC unroll 8
+        for (int g = 0; g < kGroups; ++g) dot[g][t] = Format::dot(dot[g][t], operand[g], four);
+      }
+    }
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; ++g) {
+      const auto* scales = reinterpret_cast<const float*>(panel + g * kPanelGroupBytes + kSteps * 64);
+      const RowScales<V> rows{V::load(scales), V::load(scales + kLanes), V::load(scales + 2 * kLanes)};
+#pragma GCC unroll 8
+      for (int t = 0; t < kTokens; ++t) sum[g][t] = add_block<V, Format>(sum[g][t], dot[g][t], rows, blocks[t][i]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; ++g) V::store(acc + t * acc_stride + g * kLanes, sum[g][t]);
+  }
+}
+
+/// Part `tile` of `tiles` of the next 256 columns is brought into the cache while a tile is computed.
+template <class V, class Format>
+void prefetch_chunk(const PackedGroups& groups, int64_t group_count, int64_t first, int64_t tile,
+                    int64_t tiles) noexcept {
+  constexpr int64_t kLines = (Format::kHeaderBytes + kChunkBlocks * Format::kCodeBytes) / 64;
+  for (int64_t g = 0; g < group_count; ++g) {
+    const std::byte* chunk = Format::codes(groups.data + g * groups.group_bytes, first) - Format::kHeaderBytes;
+    for (int64_t line = tile * kLines / tiles; line < (tile + 1) * kLines / tiles; ++line)
+      V::prefetch(chunk + 64 * line);
+  }
+}
+
+/// All groups of a panel for `kTokens` tokens, `kGroups` at a time, the rest by halves.
+template <class V, class Format, int kGroups, int kTokens>
+void int8_groups(const std::byte* panel, int64_t group, int64_t group_count, int64_t count,
+                 const ActivationBlock* const* x, int64_t first, float* acc, int64_t acc_stride) noexcept {
+  for (; group + kGroups <= group_count; group += kGroups) {
+    int8_tile<V, Format, kGroups, kTokens>(panel + group * kPanelGroupBytes, count, x, first, acc + group * kLanes,
+                                           acc_stride);
+  }
+  if constexpr (kGroups > 1) {
+    if (group < group_count) {
+      int8_groups<V, Format, kGroups / 2, kTokens>(panel, group, group_count, count, x, first, acc, acc_stride);
+    }
+  }
+}
+
+/// Chooses the tile for `token_count` ≤ kTokens.
+template <class V, class Format, int kTokens>
+void int8_tokens(const std::byte* panel, int64_t group_count, int64_t count, const ActivationBlock* const* x,
+                 int64_t token_count, int64_t first, float* acc, int64_t acc_stride) noexcept {
+  if (token_count == kTokens) {
+    int8_groups<V, Format, V::int8_groups(kTokens), kTokens>(panel, 0, group_count, count, x, first, acc, acc_stride);
+  } else if constexpr (kTokens > 1) {
+    int8_tokens<V, Format, kTokens - 1>(panel, group_count, count, x, token_count, first, acc, acc_stride);
+  }
+}
+
+/// The first `group_count` ≤ kPanelGroupCount groups for many tokens: 256 columns are unpacked into L1 and multiplied
+/// with all tokens before the next 256.
+template <class V, class Format>
+void multiply_unpacked(const PackedGroups& groups, int64_t group_count, const ActivationBlock* const* x,
+                       int64_t token_count, std::byte* panel, float* out, int64_t out_stride) noexcept {
+  const int64_t blocks = groups.cols / kActivationBlock;
+  const int64_t tiles = (token_count + V::kInt8Tokens - 1) / V::kInt8Tokens;
+  for (int64_t t = 0; t < token_count; ++t) {
+    for (int64_t g = 0; g < group_count; ++g) V::store(out + t * out_stride + g * kLanes, V::zero());
+  }
+  for (int64_t first = 0; first < blocks; first += kChunkBlocks) {
+    const int64_t count = blocks - first < kChunkBlocks ? blocks - first : kChunkBlocks;
+    for (int64_t g = 0; g < group_count; ++g) {
+      unpack_chunk<V, Format>(groups.data + g * groups.group_bytes, groups.cols, first, count,
+                              panel + g * kPanelGroupBytes);
+    }
+    for (int64_t tile = 0; tile < tiles; ++tile) {  // of sizes that differ by at most 1
+      const int64_t t = tile * token_count / tiles;
+      const int64_t end = (tile + 1) * token_count / tiles;
+      prefetch_chunk<V, Format>(groups, group_count, first + kChunkBlocks, tile, tiles);
+      int8_tokens<V, Format, V::kInt8Tokens>(panel, group_count, count, x + t, end - t, first, out + t * out_stride,
+                                             out_stride);
+    }
+  }
+}
+
+/// All groups for `token_count` ≤ kTokens tokens.
+template <class V, class Format, int kTokens>
+void stream_tokens(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count, float* out,
+                   int64_t out_stride) noexcept {
+  if (token_count == kTokens) {
+    constexpr int kGroups = kTokens <= 4 ? Format::kStreams : 1;
+    const auto stream = [&]<int kWidth>(int64_t g) {
+      stream_groups<V, Format, kWidth, kTokens>(groups.data + g * groups.group_bytes, groups.group_bytes, groups.cols,
+                                                x, out + g * kLanes, out_stride);
+    };
+    int64_t g = 0;
+    for (; g + kGroups <= groups.group_count; g += kGroups) stream.template operator()<kGroups>(g);
+    for (; g < groups.group_count; ++g) stream.template operator()<1>(g);
+  } else if constexpr (kTokens > 1) {
+    stream_tokens<V, Format, kTokens - 1>(groups, x, token_count, out, out_stride);
+  }
+}
+
+template <class V, class Format>
+void multiply_int8(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count, std::byte* panel,
+                   float* out, int64_t out_stride) noexcept {
+  if (token_count <= V::kStreamTokens) {
+    stream_tokens<V, Format, V::kStreamTokens>(groups, x, token_count, out, out_stride);
+    return;
+  }
+  for (int64_t g = 0; g < groups.group_count; g += kPanelGroupCount) {
+    const int64_t rest = groups.group_count - g;
+    PackedGroups part = groups;
+    part.data += g * groups.group_bytes;
+    multiply_unpacked<V, Format>(part, rest < kPanelGroupCount ? rest : kPanelGroupCount, x, token_count, panel,
+                                 out + g * kLanes, out_stride);
+  }
+}
+
+template <class V>
+void quantize_activations(const float* x, int64_t cols, ActivationBlock* blocks) noexcept {
+  constexpr int32_t kInfinityBits = 0x7f800000;
+  for (int64_t b = 0; b < cols / kActivationBlock; ++b, x += kActivationBlock) {
+    const auto low = V::load(x), high = V::load(x + kLanes);
+    const auto magnitude = [](auto value) { return V::bit_and(V::as_int(value), 0x7fffffff); };
+    // Bits of magnitudes are ordered as the numbers are, infinity and NaN above all.
+    const int32_t largest_bits = V::largest(V::max_int(magnitude(low), magnitude(high)));
+    float largest;
+    __builtin_memcpy(&largest, &largest_bits, 4);
+    const bool finite = largest_bits < kInfinityBits;
+    ActivationBlock& block = blocks[b];
+    if (!finite || largest < kSmallestActivation) {
+      block = {.q = {},
+               .scale = finite ? 0.0f : __builtin_nanf(""),
+               .scaled_sum = finite ? 0.0f : __builtin_nanf(""),
+               .start_q4_0 = kSumBias,
+               .start_q8_0 = kSumBias};
+      continue;
+    }
+    const auto inverse = V::set(127.0f / largest);
+    const auto q_low = V::to_int(V::mul(low, inverse)), q_high = V::to_int(V::mul(high, inverse));
+    V::store_int8(block.q, q_low);
+    V::store_int8(block.q + kLanes, q_high);
+    const int32_t sum = V::sum(V::add_int(q_low, q_high));
+    block.scale = largest / 127.0f;
+    block.scaled_sum = block.scale * static_cast<float>(sum);
+    block.start_q4_0 = kSumBias - 8 * sum;
+    block.start_q8_0 = kSumBias - 128 * sum;
+  }
+}
+
+}  // namespace
+}  // namespace moraine::cpu
