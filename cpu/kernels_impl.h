@@ -1,7 +1,7 @@
 #pragma once
 
-#include "cpu/kernels_exp.h"
 #include "cpu/kernels.h"
+#include "cpu/kernels_exp.h"
 
 // The vector kernels, written once over `V`, sixteen f32 lanes of an instruction set (kernels_avx2.cpp,
 // kernels_avx512.cpp). This header is compiled with different flags in each: everything in it is in an anonymous

@@ -1,8 +1,8 @@
 #include <bit>
 #include <cmath>
 
-#include "cpu/kernels_exp.h"
 #include "cpu/kernels.h"
+#include "cpu/kernels_exp.h"
 #include "quant/dequantize.h"
 
 // What every kernel means, written plainly. The other instruction sets are tested against these functions bit by bit.
