@@ -1,9 +1,9 @@
 #include "quant/aligned_buffer.h"
 
+#include <fmt/format.h>
+
 #include <cstring>
 #include <limits>
-
-#include <fmt/format.h>
 
 #include "quant/error.h"
 

@@ -9,10 +9,32 @@ namespace moraine::quant {
 /// Every number format that a file can hold. Names are those of safetensors and GGUF.
 enum class DType : uint8_t {
   // Computed with
-  kF32, kF16, kBF16, kF8E4M3, kQ8_0, kQ4_0, kQ4_K,
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,
+  kQ8_0,
+  kQ4_0,
+  kQ4_K,
   // Valid in a safetensors file, refused where a weight is needed
-  kBool, kU8, kI8, kF8E5M2, kF8E8M0, kF8E4M3Fnuz, kF8E5M2Fnuz, kI16, kU16, kI32, kU32, kI64, kU64, kF64, kC64,
-  kF4, kF6E2M3, kF6E3M2,
+  kBool,
+  kU8,
+  kI8,
+  kF8E5M2,
+  kF8E8M0,
+  kF8E4M3Fnuz,
+  kF8E5M2Fnuz,
+  kI16,
+  kU16,
+  kI32,
+  kU32,
+  kI64,
+  kU64,
+  kF64,
+  kC64,
+  kF4,
+  kF6E2M3,
+  kF6E3M2,
 };
 
 /// The name as files write it: "F32", "F8_E4M3", "Q4_K", …

@@ -1,11 +1,11 @@
 #include "quant/error.h"
 
+#include <fmt/format.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-
-#include <fmt/format.h>
 
 namespace moraine::quant {
 namespace {
@@ -67,7 +67,8 @@ Error system_error(int errno_value, const std::string& what, const std::filesyst
 }
 
 void check_failed(const char* condition, const char* file, int line) {
-  std::fprintf(stderr, "moraine: internal error: %s does not hold (%s:%d); please report this\n", condition, file, line);
+  std::fprintf(stderr, "moraine: internal error: %s does not hold (%s:%d); please report this\n", condition, file,
+               line);
   std::abort();
 }
 

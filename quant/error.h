@@ -19,9 +19,9 @@ enum class ErrorKind : int {
 
 /// The parts of an error message; empty ones are left out of the line.
 struct ErrorDetail {
-  std::string what;                 ///< the fault in a few words
-  std::filesystem::path file = {};  ///< the file it is in
-  std::string item = {};            ///< tensor, field or expert, printed quoted
+  std::string what;                     ///< the fault in a few words
+  std::filesystem::path file = {};      ///< the file it is in
+  std::string item = {};                ///< tensor, field or expert, printed quoted
   std::optional<uint64_t> offset = {};  ///< byte offset in `file`
   std::string expected = {};
   std::string got = {};

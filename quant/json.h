@@ -2,9 +2,8 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <string_view>
-
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 namespace moraine::quant {
 

@@ -105,7 +105,7 @@ void add_run_command(CLI::App& app, Command& chosen) {
   set_help_footer(*command,
                   "  moraine run\n"
                   "  moraine run ~/models/DeepSeek-R1-pack --ram-budget 200GiB\n"
-                  "  moraine run -p \"What is io_uring?\" > answer.txt\n"
+                  "  moraine run -p \"What is a KV cache?\" > answer.txt\n"
                   "  printf 'Who are you?\\nTell me a joke.\\n' | moraine run --thinking hidden\n");
   command->callback([options, &chosen] { chosen = [options](Console& console) { return run(*options, console); }; });
 }

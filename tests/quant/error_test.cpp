@@ -47,13 +47,15 @@ TEST(Printable, KeepsUtf8) {
 TEST(Printable, EscapesControlBytesAndInvalidUtf8) {
   EXPECT_EQ(printable(std::string_view("a\0b", 3)), "a\\x00b");
   EXPECT_EQ(printable("\x7f\xff"), "\\x7f\\xff");
-  EXPECT_EQ(printable("\xc3("), "\\xc3(");         // a lead byte without its continuation
-  EXPECT_EQ(printable("\xe6\xb7"), "\\xe6\\xb7");  // cut in the middle
-  EXPECT_EQ(printable("\xc0\xaf"), "\\xc0\\xaf");  // overlong
-  EXPECT_EQ(printable("\xe0\x80\xaf"), "\\xe0\\x80\\xaf");  // overlong in three bytes
-  EXPECT_EQ(printable("\xed\xa0\x80"), "\\xed\\xa0\\x80");  // a surrogate
+  EXPECT_EQ(printable("\xc3("), "\\xc3(");                           // a lead byte without its continuation
+  EXPECT_EQ(printable("\xe6\xb7"), "\\xe6\\xb7");                    // cut in the middle
+  EXPECT_EQ(printable("\xc0\xaf"), "\\xc0\\xaf");                    // overlong
+  EXPECT_EQ(printable("\xe0\x80\xaf"), "\\xe0\\x80\\xaf");           // overlong in three bytes
+  EXPECT_EQ(printable("\xed\xa0\x80"), "\\xed\\xa0\\x80");           // a surrogate
   EXPECT_EQ(printable("\xf4\x90\x80\x80"), "\\xf4\\x90\\x80\\x80");  // above U+10FFFF
-  EXPECT_EQ(printable("\xc2\x9b" "2J"), "\\xc2\\x9b2J");  // C1: a terminal's control sequence introducer
+  EXPECT_EQ(printable("\xc2\x9b"
+                      "2J"),
+            "\\xc2\\x9b2J");  // C1: a terminal's control sequence introducer
   EXPECT_EQ(printable("\xc2\xa0"), "\xc2\xa0");
 }
 

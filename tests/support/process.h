@@ -32,7 +32,7 @@ struct ProcessOptions {
   uint64_t file_size_limit_bytes = 0;   ///< RLIMIT_FSIZE, so that writing fails; 0 = none
   bool refuse_io_uring = false;         ///< io_uring_setup fails with EPERM, as in many containers
   bool terminal = false;                ///< stdin, stdout and stderr are one pseudo-terminal
-  double timeout_s = 60.0;             ///< then it is killed and wait() throws
+  double timeout_s = 60.0;              ///< then it is killed and wait() throws
 };
 
 /// How it ended. `exit_code` is 128 + the signal for a program that a signal ended.

@@ -93,7 +93,8 @@ fetch_source() {
 
 # Leaves out the sources of primitives that Moraine does not use, two thirds of the compile time (docs/decisions.md). Nothing
 # that remains refers to them, so no program that links without them behaves otherwise. ONEDNN_ENABLE_PRIMITIVE alone
-# only takes the primitives out of the library's tables; their sources would still be compiled.
+# only takes the primitives out of the library's tables; their sources would still be compiled. The older x64 GeMM kernels go
+# by an option of their own (GEMM_KERNELS_ISA): matmul's brgemm does not use them.
 drop_unused_sources() {
   local patterns
   read -r -d '' -a patterns <<'PATTERNS' || true
@@ -128,7 +129,7 @@ build() {
     "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG" -DONEDNN_LIBRARY_TYPE=STATIC -DONEDNN_CPU_RUNTIME=TBB \
     -DONEDNN_GPU_RUNTIME=NONE -DONEDNN_BUILD_GRAPH=OFF -DONEDNN_BUILD_EXAMPLES=OFF -DONEDNN_BUILD_TESTS=OFF \
     -DONEDNN_BUILD_DOC=OFF -DONEDNN_ENABLE_WORKLOAD=INFERENCE -DONEDNN_EXPERIMENTAL_UKERNEL=ON \
-    -DONEDNN_ENABLE_JIT_PROFILING=OFF -DONEDNN_ENABLE_ITT_TASKS=OFF \
+    -DONEDNN_ENABLE_JIT_PROFILING=OFF -DONEDNN_ENABLE_ITT_TASKS=OFF -DONEDNN_ENABLE_GEMM_KERNELS_ISA=NONE \
     '-DONEDNN_ENABLE_PRIMITIVE=MATMUL;REORDER'
   run_step "Building oneDNN $VERSION (once)" 3600 "$LOGS/onednn-build.log" \
     cmake --build "$WORK/build" --parallel "$(compile_jobs)"
