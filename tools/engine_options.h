@@ -19,7 +19,7 @@ struct EngineOptions {
   offload::ReaderKind reader = offload::ReaderKind::kAuto;
   bool prefetch = true;
   bool precise = false;    ///< f32 activations throughout: slower than int8 ones, exact
-  bool reference = false;  ///< scalar f32 arithmetic: slow, the definition the fast path is tested against
+  bool reference = false;  ///< scalar arithmetic: slow, the definition the fast path is tested against
 };
 
 }  // namespace moraine::tools
