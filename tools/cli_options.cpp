@@ -141,8 +141,7 @@ void add_engine_flags(CLI::App& command, EngineOptions& options, ModelArgument a
   command.add_flag(
       "--precise", options.precise,
       "Keep activations in f32 instead of rounding them to int8 blocks\nwhere weights are quantized (slower)");
-  command.add_flag("--reference", options.reference,
-                   "Compute with the scalar code that defines the results (slow)");
+  command.add_flag("--reference", options.reference, "Compute with the scalar code that defines the results (slow)");
 }
 
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {

@@ -7,9 +7,9 @@
 namespace moraine::runtime::jinja {
 namespace {
 
-using tests::jinja_error;
-using tests::jinja_string;
-using tests::render_jinja;
+using testing::jinja_error;
+using testing::jinja_string;
+using testing::render_jinja;
 
 constexpr const char* kContext = R"({"l": [1, 2, "x"], "d": {"k": "v", "q": 3}, "t": "é｜"})";
 

@@ -7,17 +7,17 @@
 namespace moraine::runtime::jinja {
 namespace {
 
-using tests::jinja_error;
-using tests::jinja_string;
+using testing::jinja_value;
+using testing::jinja_value_error;
 
 constexpr const char* kContext = R"({"a": "hello", "e": "", "n": 5, "l": [1, 2, "x"],
   "ms": [{"role": "user", "content": " hi\n"}, {"role": "assistant", "content": "yo"}]})";
 
 std::string value_of(std::string_view expression) {
-  return jinja_string("{{ " + std::string(expression) + " }}", kContext);
+  return jinja_value(expression, kContext);
 }
 std::string error_of(std::string_view expression) {
-  return jinja_error("{{ " + std::string(expression) + " }}", kContext);
+  return jinja_value_error(expression, kContext);
 }
 
 /// All values in this file are checked with Jinja2 3.1.6.

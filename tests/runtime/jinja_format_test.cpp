@@ -9,8 +9,8 @@
 namespace moraine::runtime::jinja {
 namespace {
 
-using tests::jinja_error;
-using tests::jinja_string;
+using testing::jinja_error;
+using testing::jinja_string;
 
 /// Values as Python 3.11's repr() prints them.
 TEST(JinjaFormat, PrintsFloatsAsPython) {

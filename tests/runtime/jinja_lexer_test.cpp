@@ -9,7 +9,7 @@
 namespace moraine::runtime::jinja {
 namespace {
 
-using tests::jinja_string;
+using testing::jinja_string;
 
 /// Tokens as one line: kind-less texts joined by '¦', data in brackets.
 std::string tokens_of(std::string_view source) {
@@ -46,7 +46,7 @@ TEST(JinjaLexer, CountsLines) {
   for (const Token& token : tokens) {
     if (token.kind == TokenKind::kName) names.emplace_back(token.text, token.line);
   }
-  EXPECT_THAT(names, testing::ElementsAre(testing::Pair("x", 7), testing::Pair("y", 9)));
+  EXPECT_THAT(names, ::testing::ElementsAre(::testing::Pair("x", 7), ::testing::Pair("y", 9)));
 }
 
 TEST(JinjaLexer, ReadsNumbers) {

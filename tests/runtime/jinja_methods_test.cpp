@@ -7,15 +7,10 @@
 namespace moraine::runtime::jinja {
 namespace {
 
-using tests::jinja_error;
-using tests::jinja_string;
-
-std::string value_of(std::string_view expression) {
-  return jinja_string("{{ " + std::string(expression) + " }}");
-}
-std::string error_of(std::string_view expression) {
-  return jinja_error("{{ " + std::string(expression) + " }}");
-}
+using testing::jinja_error;
+using testing::jinja_string;
+using testing::jinja_value;
+using testing::jinja_value_error;
 
 /// All values here are checked with Jinja2 3.1.6 on Python 3.11.
 TEST(JinjaMethods, OfStrings) {
@@ -41,7 +36,7 @@ TEST(JinjaMethods, OfStrings) {
       {"', '.join(['a', 'b'])", "a, b"},
       {"'aB'.upper() ~ 'aB'.lower() ~ 'ab cd'.title() ~ 'aB'.capitalize()", "ABabAb CdAb"},
   };
-  for (const auto& [source, expected] : kCases) EXPECT_EQ(value_of(source), expected) << source;
+  for (const auto& [source, expected] : kCases) EXPECT_EQ(jinja_value(source), expected) << source;
 }
 
 TEST(JinjaMethods, OfDictionariesListsAndLoops) {
@@ -52,19 +47,21 @@ TEST(JinjaMethods, OfDictionariesListsAndLoops) {
       {"{'a': 1}.copy()", "{'a': 1}"},
       {"[1, 2, 1].index(2) ~ (1, 2, 1).count(1)", "12"},
   };
-  for (const auto& [source, expected] : kCases) EXPECT_EQ(value_of(source), expected) << source;
+  for (const auto& [source, expected] : kCases) EXPECT_EQ(jinja_value(source), expected) << source;
   EXPECT_EQ(jinja_string("{% for x in [1, 2, 3] %}{{ loop.cycle('a', 'b') }}{% endfor %}"), "aba");
 }
 
 TEST(JinjaMethods, NameWhatIsWrong) {
-  EXPECT_EQ(error_of("'a'.foo()"), "1: 'str object' has no attribute 'foo'");
-  EXPECT_EQ(error_of("[1].append(2)"), "1: 'list object' has no attribute 'append'");  // the sandbox is immutable
-  EXPECT_EQ(error_of("{}.update({})"), "1: 'dict object' has no attribute 'update'");
-  EXPECT_EQ(error_of("'a'.split('')"), "1: empty separator");
-  EXPECT_EQ(error_of("','.join([1])"), "1: every item of join must be a string, not 'int'");
-  EXPECT_EQ(error_of("'a'.strip(1)"), "1: the argument of strip must be a string, not 'int'");
-  EXPECT_EQ(error_of("'a'.upper(1)"), "1: 'upper, lower, title or capitalize' takes at most 0 arguments, got 1");
-  EXPECT_EQ(error_of("[1].index(2)"), "1: the value is not in the list");
+  EXPECT_EQ(jinja_value_error("'a'.foo()"), "1: 'str object' has no attribute 'foo'");
+  EXPECT_EQ(jinja_value_error("[1].append(2)"),
+            "1: 'list object' has no attribute 'append'");  // the sandbox is immutable
+  EXPECT_EQ(jinja_value_error("{}.update({})"), "1: 'dict object' has no attribute 'update'");
+  EXPECT_EQ(jinja_value_error("'a'.split('')"), "1: empty separator");
+  EXPECT_EQ(jinja_value_error("','.join([1])"), "1: every item of join must be a string, not 'int'");
+  EXPECT_EQ(jinja_value_error("'a'.strip(1)"), "1: the argument of strip must be a string, not 'int'");
+  EXPECT_EQ(jinja_value_error("'a'.upper(1)"),
+            "1: 'upper, lower, title or capitalize' takes at most 0 arguments, got 1");
+  EXPECT_EQ(jinja_value_error("[1].index(2)"), "1: the value is not in the list");
 }
 
 TEST(JinjaMethods, CostIsBounded) {

@@ -7,15 +7,8 @@
 namespace moraine::runtime::jinja {
 namespace {
 
-using tests::jinja_error;
-using tests::jinja_string;
-
-std::string value_of(std::string_view expression) {
-  return jinja_string("{{ " + std::string(expression) + " }}");
-}
-std::string error_of(std::string_view expression) {
-  return jinja_error("{{ " + std::string(expression) + " }}");
-}
+using testing::jinja_value;
+using testing::jinja_value_error;
 
 /// All values here are checked with Jinja2 3.1.6.
 TEST(JinjaOperators, CalculateAsPython) {
@@ -41,27 +34,28 @@ TEST(JinjaOperators, CalculateAsPython) {
       {"'a' ~ 1 ~ none", "a1None"},
       {"9223372036854775807 // -1", "-9223372036854775807"},
   };
-  for (const auto& [source, expected] : kCases) EXPECT_EQ(value_of(source), expected) << source;
+  for (const auto& [source, expected] : kCases) EXPECT_EQ(jinja_value(source), expected) << source;
 }
 
 TEST(JinjaOperators, NameWhatDoesNotFit) {
-  EXPECT_EQ(error_of("1 / 0"), "1: division by zero");
-  EXPECT_EQ(error_of("1 % 0"), "1: division by zero");
-  EXPECT_EQ(error_of("1.0 // 0"), "1: division by zero");
-  EXPECT_EQ(error_of("0 ** -1"), "1: division by zero");
-  EXPECT_EQ(error_of("9223372036854775807 + 1"), "1: an integer is too large (64 bits)");
-  EXPECT_EQ(error_of("-9223372036854775807 - 2"), "1: an integer is too large (64 bits)");
-  EXPECT_EQ(error_of("(-9223372036854775807 - 1) // -1"), "1: an integer is too large (64 bits)");
-  EXPECT_EQ(error_of("10 ** 19"), "1: an integer is too large (64 bits)");
-  EXPECT_EQ(error_of("'a' + 1"), "1: unsupported operand types for +: 'str' and 'int'");
-  EXPECT_EQ(error_of("none + 'a'"), "1: unsupported operand types for +: 'NoneType' and 'str'");
-  EXPECT_EQ(error_of("[1] + (1,)"), "1: unsupported operand types for +: 'list' and 'tuple'");
-  EXPECT_EQ(error_of("nothing + 'a'"), "1: 'nothing' is undefined");
-  EXPECT_EQ(error_of("-'a'"), "1: bad operand type for unary -: 'str'");
-  EXPECT_EQ(error_of("'%s' % 1"), "1: string formatting with % is not supported");
-  EXPECT_EQ(error_of("'a' < 1"), "1: '<' not supported between 'str' and 'int'");
-  EXPECT_EQ(error_of("1 in 'a'"), "1: the left side of 'in' with a string on the right must be a string, not 'int'");
-  EXPECT_EQ(error_of("'a' in none"), "1: argument of type 'NoneType' is not iterable");
+  EXPECT_EQ(jinja_value_error("1 / 0"), "1: division by zero");
+  EXPECT_EQ(jinja_value_error("1 % 0"), "1: division by zero");
+  EXPECT_EQ(jinja_value_error("1.0 // 0"), "1: division by zero");
+  EXPECT_EQ(jinja_value_error("0 ** -1"), "1: division by zero");
+  EXPECT_EQ(jinja_value_error("9223372036854775807 + 1"), "1: an integer is too large (64 bits)");
+  EXPECT_EQ(jinja_value_error("-9223372036854775807 - 2"), "1: an integer is too large (64 bits)");
+  EXPECT_EQ(jinja_value_error("(-9223372036854775807 - 1) // -1"), "1: an integer is too large (64 bits)");
+  EXPECT_EQ(jinja_value_error("10 ** 19"), "1: an integer is too large (64 bits)");
+  EXPECT_EQ(jinja_value_error("'a' + 1"), "1: unsupported operand types for +: 'str' and 'int'");
+  EXPECT_EQ(jinja_value_error("none + 'a'"), "1: unsupported operand types for +: 'NoneType' and 'str'");
+  EXPECT_EQ(jinja_value_error("[1] + (1,)"), "1: unsupported operand types for +: 'list' and 'tuple'");
+  EXPECT_EQ(jinja_value_error("nothing + 'a'"), "1: 'nothing' is undefined");
+  EXPECT_EQ(jinja_value_error("-'a'"), "1: bad operand type for unary -: 'str'");
+  EXPECT_EQ(jinja_value_error("'%s' % 1"), "1: string formatting with % is not supported");
+  EXPECT_EQ(jinja_value_error("'a' < 1"), "1: '<' not supported between 'str' and 'int'");
+  EXPECT_EQ(jinja_value_error("1 in 'a'"),
+            "1: the left side of 'in' with a string on the right must be a string, not 'int'");
+  EXPECT_EQ(jinja_value_error("'a' in none"), "1: argument of type 'NoneType' is not iterable");
 }
 
 TEST(JinjaOperators, CompareAsPython) {
@@ -77,7 +71,7 @@ TEST(JinjaOperators, CompareAsPython) {
       {"'k' in {'k': 1}", "True"}, {"'x' not in [1]", "True"},
       {"'x' in nothing", "False"}, {"nothing in {'x': 1}", "False"},
   };
-  for (const auto& [source, expected] : kCases) EXPECT_EQ(value_of(source), expected) << source;
+  for (const auto& [source, expected] : kCases) EXPECT_EQ(jinja_value(source), expected) << source;
 }
 
 TEST(JinjaOperators, LookIntoValues) {
@@ -94,11 +88,11 @@ TEST(JinjaOperators, LookIntoValues) {
       {"{'a': 1}[[1]] is defined", "False"},
       {"namespace(a=1)['a']", "1"},
   };
-  for (const auto& [source, expected] : kCases) EXPECT_EQ(value_of(source), expected) << source;
-  EXPECT_EQ(error_of("nothing.x"), "1: 'nothing' is undefined");
-  EXPECT_EQ(error_of("{'a': 1}.b.c"), "1: 'dict object' has no attribute 'b'");
-  EXPECT_EQ(error_of("none.b.c"), "1: 'None' has no attribute 'b'");
-  EXPECT_EQ(error_of("[1][7].c"), "1: 'list object' has no element 7");
+  for (const auto& [source, expected] : kCases) EXPECT_EQ(jinja_value(source), expected) << source;
+  EXPECT_EQ(jinja_value_error("nothing.x"), "1: 'nothing' is undefined");
+  EXPECT_EQ(jinja_value_error("{'a': 1}.b.c"), "1: 'dict object' has no attribute 'b'");
+  EXPECT_EQ(jinja_value_error("none.b.c"), "1: 'None' has no attribute 'b'");
+  EXPECT_EQ(jinja_value_error("[1][7].c"), "1: 'list object' has no element 7");
 }
 
 TEST(JinjaOperators, SliceAsPython) {
@@ -119,10 +113,10 @@ TEST(JinjaOperators, SliceAsPython) {
       {"[1, 2, 3][::9223372036854775807]", "[1]"},
       {"[1, 2, 3][::-9223372036854775807 - 1]", "[3]"},
   };
-  for (const auto& [source, expected] : kCases) EXPECT_EQ(value_of(source), expected) << source;
-  EXPECT_EQ(error_of("[1][::0]"), "1: slice step cannot be zero");
-  EXPECT_EQ(error_of("[1]['a':]"), "1: a slice index must be an integer, not 'str'");
-  EXPECT_EQ(error_of("{}[1:]"), "1: a dict can't be sliced");
+  for (const auto& [source, expected] : kCases) EXPECT_EQ(jinja_value(source), expected) << source;
+  EXPECT_EQ(jinja_value_error("[1][::0]"), "1: slice step cannot be zero");
+  EXPECT_EQ(jinja_value_error("[1]['a':]"), "1: a slice index must be an integer, not 'str'");
+  EXPECT_EQ(jinja_value_error("{}[1:]"), "1: a dict can't be sliced");
 }
 
 }  // namespace

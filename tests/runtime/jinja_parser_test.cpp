@@ -8,7 +8,7 @@
 namespace moraine::runtime::jinja {
 namespace {
 
-using tests::jinja_string;
+using testing::jinja_string;
 
 std::string fault(std::string_view source) {
   try {

@@ -10,7 +10,7 @@
 #include "runtime/jinja_eval.h"
 #include "runtime/jinja_parser.h"
 
-namespace moraine::tests {
+namespace moraine::testing {
 
 /// What `source` prints for the variables of the JSON object `context`; the clock stands at `time`.
 inline runtime::jinja::Text render_jinja(std::string_view source, std::string_view context = "{}",
@@ -40,4 +40,12 @@ inline std::string jinja_error(std::string_view source, std::string_view context
   return "no error";
 }
 
-}  // namespace moraine::tests
+/// What the expression prints, and the error it ends with.
+inline std::string jinja_value(std::string_view expression, std::string_view context = "{}") {
+  return jinja_string("{{ " + std::string(expression) + " }}", context);
+}
+inline std::string jinja_value_error(std::string_view expression, std::string_view context = "{}") {
+  return jinja_error("{{ " + std::string(expression) + " }}", context);
+}
+
+}  // namespace moraine::testing
