@@ -75,8 +75,10 @@ suite() { # PRESET
   local preset=$1 log=$MORAINE_LOGS/ctest-$1.log status=0
   build_preset "$preset" all || { verdict 1 "Building $preset" && return; }
   cd "$MORAINE_ROOT"
+  # A second try for the tests that drive a pseudo-terminal: on a machine at several times its load one of them once ran
+  # into its time limit. What is broken fails twice.
   watch_step "Testing $preset" 2400 "$log" \
-    ctest --preset "$preset" --parallel "$(nproc)" --no-tests=error || status=$?
+    ctest --preset "$preset" --parallel "$(nproc)" --no-tests=error --repeat until-pass:2 || status=$?
   [ "$status" -eq 0 ] || show_failed_tests "$log"
   count_ctest "$log"
   [ "$status" -eq 0 ] || say "The whole log: $log"
