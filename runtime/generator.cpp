@@ -83,13 +83,11 @@ void check_prompt(const ModelConfig& config, std::span<const int32_t> prompt) {
 /// Runs the tokens that are not in the session yet through the model, in chunks; logits of the last one.
 void prefill(Engine& engine, Session& session, std::span<const int32_t> prompt, const GenerateCallbacks& callbacks,
              std::span<float> logits) {
-  const auto chunk = static_cast<int64_t>(engine.transformer().chunk_rows());
   const auto total = static_cast<int64_t>(prompt.size());
   int64_t position = static_cast<int64_t>(session.tokens().size());
   while (position < total) {
-    // Borders at absolute multiples of the chunk: a restored prefix meets the same ones.
-    const int64_t end = std::min(total, (position / chunk + 1) * chunk);
-    const auto rows = static_cast<int32_t>(end - position);
+    const int32_t rows = engine.transformer().next_chunk_rows(position, total - position);
+    const int64_t end = position + rows;
     const auto ids = prompt.subspan(static_cast<size_t>(position), static_cast<size_t>(rows));
     const SequenceSlice slice{&session.cache(), position, 0, rows};
     const int32_t last_row = rows - 1;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -50,6 +51,11 @@ class Transformer {
   const ModelConfig& config() const { return model_.config; }
   /// Rows of one prefill chunk. Chunk borders lie at multiples of it, counted from the sequence's start.
   int32_t chunk_rows() const { return dense_.max_rows(); }
+  /// Rows of the next chunk of a sequence that stands at `position` and has `remaining` tokens to take: up to the next
+  /// border, so that a restored prefix meets the same borders.
+  int32_t next_chunk_rows(int64_t position, int64_t remaining) const {
+    return static_cast<int32_t>(std::min(remaining, chunk_rows() - position % chunk_rows()));
+  }
 
  private:
   void walk(const StepBatch& batch, const std::function<bool()>& stop, StepObserver* observer);

@@ -12,6 +12,7 @@
 #include "tools/byte_size.h"
 #include "tools/engine_setup.h"
 #include "tools/exit_codes.h"
+#include "tools/feed_tokens.h"
 #include "tools/progress_bar.h"
 #include "tools/stats_json.h"
 
@@ -52,17 +53,8 @@ std::vector<float> all_logits(runtime::Engine& engine, std::span<const int32_t> 
   std::vector<float> logits(ids.size() * vocab);  // [tokens, vocab]
   runtime::Session session = engine.new_session();
   ProgressBar bar(console, "logits", ProgressUnit::kItems);
-  const auto chunk = static_cast<size_t>(engine.transformer().chunk_rows());
-  for (size_t begin = 0; begin < ids.size(); begin += chunk) {
-    const size_t count = std::min(chunk, ids.size() - begin);
-    const runtime::SequenceSlice slice{&session.cache(), static_cast<int64_t>(begin), 0, static_cast<int32_t>(count)};
-    std::vector<int32_t> rows(count);
-    for (size_t row = 0; row < count; ++row) rows[row] = static_cast<int32_t>(row);
-    engine.transformer().step({ids.subspan(begin, count), std::span(&slice, 1)}, rows,
-                              std::span(logits).subspan(begin * vocab, count * vocab), {}, &observer);
-    session.append(ids.subspan(begin, count));
-    bar.update(begin + count, ids.size(), "tokens");
-  }
+  feed_tokens(engine, session.cache(), ids, LogitRows::kAll, logits, &observer,
+              [&](size_t done) { bar.update(done, ids.size(), "tokens"); });
   return logits;
 }
 

@@ -1,6 +1,5 @@
 #include "tools/feed_tokens.h"
 
-#include <algorithm>
 #include <numeric>
 #include <vector>
 
@@ -9,14 +8,15 @@
 namespace moraine::tools {
 
 void feed_tokens(runtime::Engine& engine, runtime::KvCache& cache, std::span<const int32_t> ids, LogitRows wanted,
-                 std::span<float> logits, runtime::StepObserver* observer) {
+                 std::span<float> logits, runtime::StepObserver* observer,
+                 const std::function<void(size_t done)>& progress) {
   const auto vocab = static_cast<size_t>(engine.config().vocab_size);
   const size_t logit_rows = wanted == LogitRows::kNone ? 0 : wanted == LogitRows::kLast ? 1 : ids.size();
   MORAINE_CHECK(!ids.empty() && logits.size() == logit_rows * vocab);
-  const auto chunk = static_cast<int64_t>(engine.transformer().chunk_rows());
   for (size_t done = 0; done < ids.size();) {
     const int64_t position = cache.token_count();
-    const auto rows = std::min(ids.size() - done, static_cast<size_t>((position / chunk + 1) * chunk - position));
+    const auto rows =
+        static_cast<size_t>(engine.transformer().next_chunk_rows(position, static_cast<int64_t>(ids.size() - done)));
     const bool last = done + rows == ids.size();
     std::vector<int32_t> wanted_rows;
     if (wanted == LogitRows::kAll) {
@@ -30,6 +30,7 @@ void feed_tokens(runtime::Engine& engine, runtime::KvCache& cache, std::span<con
     const runtime::SequenceSlice slice{&cache, position, 0, static_cast<int32_t>(rows)};
     engine.transformer().step({ids.subspan(done, rows), std::span(&slice, 1)}, wanted_rows, place, {}, observer);
     done += rows;
+    if (progress) progress(done);
   }
 }
 
