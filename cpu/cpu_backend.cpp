@@ -3,20 +3,18 @@
 #include <algorithm>
 
 #include "cpu/expert_ffn.h"
+#include "cpu/gqa_block.h"
 #include "cpu/matmul.h"
-#include "cpu/rotate.h"
+#include "cpu/mla_block.h"
+#include "cpu/norm_rows.h"
 #include "quant/error.h"
 
 namespace moraine::cpu {
 namespace {
 
-MlaShape mla_shape(const runtime::ModelConfig& config) {
-  return {.num_attention_heads = config.num_attention_heads,
-          .qk_nope_head_dim = config.qk_nope_head_dim,
-          .qk_rope_head_dim = config.qk_rope_head_dim,
-          .v_head_dim = config.v_head_dim,
-          .kv_lora_rank = config.kv_lora_rank,
-          .softmax_scale = static_cast<float>(config.softmax_scale())};
+std::unique_ptr<AttentionBlock> make_attention(const runtime::ModelConfig& config, Workers& workers) {
+  if (config.is_latent()) return std::make_unique<MlaBlock>(config, workers);
+  return std::make_unique<GqaBlock>(config, workers);
 }
 
 }  // namespace
@@ -25,13 +23,12 @@ CpuBackend::CpuBackend(std::shared_ptr<const runtime::Model> model, const CpuOpt
     : model_(std::move(model)),
       max_rows_(options.max_rows),
       workers_(options.reference ? select_kernels(Isa::kScalar) : select_kernels(), options.threads, options.precise),
-      rope_(model_->config),
-      shape_(mla_shape(model_->config)) {
+      attention_(make_attention(model_->config, workers_)) {
   MORAINE_CHECK(max_rows_ > 0);
 }
 
 std::unique_ptr<runtime::KvCache> CpuBackend::make_cache() {
-  return std::make_unique<LatentCache>(model_->config.num_hidden_layers, model_->config.latent_width());
+  return attention_->make_cache();
 }
 
 const runtime::LayerWeights& CpuBackend::layer_weights(int layer) const {
@@ -40,21 +37,14 @@ const runtime::LayerWeights& CpuBackend::layer_weights(int layer) const {
 }
 
 void CpuBackend::begin_step(const runtime::StepBatch& batch) {
-  const int64_t rows = std::ssize(batch.token_ids);
-  MORAINE_CHECK(rows > 0 && rows <= max_rows_);
-  slices_.clear();
   rows_ = 0;
   for (const runtime::SequenceSlice& slice : batch.slices) {
-    auto* cache = dynamic_cast<LatentCache*>(slice.cache);
-    MORAINE_CHECK(cache != nullptr && cache->width() == model_->config.latent_width());
-    MORAINE_CHECK(slice.first_row == rows_ && slice.row_count > 0 && slice.first_position == cache->token_count());
-    cache->reserve(slice.first_position + slice.row_count);
-    slices_.push_back({cache, slice.first_position, slice.first_row, slice.row_count});
+    MORAINE_CHECK(slice.first_row == rows_ && slice.row_count > 0);
     rows_ += slice.row_count;
   }
-  MORAINE_CHECK(rows_ == rows);
+  MORAINE_CHECK(rows_ > 0 && rows_ <= max_rows_ && rows_ == std::ssize(batch.token_ids));
+  attention_->begin_step(batch);
   embed(batch.token_ids);
-  place_rows();
 }
 
 void CpuBackend::embed(std::span<const int32_t> token_ids) {
@@ -68,25 +58,9 @@ void CpuBackend::embed(std::span<const int32_t> token_ids) {
   }
 }
 
-void CpuBackend::place_rows() {
-  const auto pairs = static_cast<size_t>(shape_.qk_rope_head_dim / 2);
-  cos_.resize(static_cast<size_t>(rows_) * pairs);
-  sin_.resize(cos_.size());
-  for (const Slice& slice : slices_) {
-    for (int64_t i = 0; i < slice.row_count; ++i) {
-      const size_t first = static_cast<size_t>(slice.first_row + i) * pairs;
-      rope_.cos_sin(slice.first_position + i, std::span(cos_).subspan(first, pairs),
-                    std::span(sin_).subspan(first, pairs));
-    }
-  }
-}
-
-void CpuBackend::norm_rows(const float* from, int64_t from_stride, std::span<const float> weight, int64_t rows,
-                           float* to, int64_t to_stride) {
-  const auto eps = static_cast<float>(model_->config.rms_norm_eps);
-  workers_.parallel_for(rows, [&](int64_t row, WorkerScratch&) {
-    workers_.kernels().rms_norm(from + row * from_stride, weight.data(), std::ssize(weight), eps, to + row * to_stride);
-  });
+void CpuBackend::norm(const float* from, std::span<const float> weight, int64_t row_count, float* to) {
+  const int64_t width = model_->config.hidden_size;
+  norm_rows(workers_, from, width, weight, static_cast<float>(model_->config.rms_norm_eps), row_count, to, width);
 }
 
 void CpuBackend::add_to_hidden(const float* delta) {
@@ -99,65 +73,12 @@ void CpuBackend::attention(int layer) {
   const runtime::LayerWeights& weights = layer_weights(layer);
   const int64_t width = model_->config.hidden_size;
   float* normed = normed_.get(rows_ * width);  // [rows, hidden]
-  norm_rows(hidden_.get(rows_ * width), width, weights.input_layernorm, rows_, normed, width);
-  project_queries(weights, normed);
-  append_latents(layer, weights, normed);
-
-  std::vector<MlaSlice> slices;
-  for (const Slice& slice : slices_) {
-    slices.push_back({.cache = slice.cache,
-                      .first_position = slice.first_position,
-                      .first_row = slice.first_row,
-                      .row_count = slice.row_count,
-                      .form = cheaper_form(shape_, slice.row_count)});
-  }
-  const int64_t heads = shape_.num_attention_heads;
-  const int64_t attended_width = heads * shape_.v_head_dim;
-  float* attended = attended_.get(rows_ * attended_width);  // [rows, heads, v]
-  mla_attention(workers_, shape_, weights.kv_b_proj.view, layer, slices,
-                queries_.get(rows_ * heads * shape_.qk_head_dim()), attended);
-  float* delta = delta_.get(rows_ * width);  // [rows, hidden]
-  matmul(workers_, weights.o_proj.view, {.data = attended, .stride = attended_width}, rows_, delta, width);
+  norm(hidden_.get(rows_ * width), weights.input_layernorm, rows_, normed);
+  const float* attended = attention_->attend(layer, weights, normed);  // [rows, o_proj.cols]
+  float* delta = delta_.get(rows_ * width);                            // [rows, hidden]
+  matmul(workers_, weights.o_proj.view, {.data = attended, .stride = weights.o_proj.view.cols}, rows_, delta, width);
   add_to_hidden(delta);
-  if (layer + 1 == model_->config.num_hidden_layers) {
-    for (const Slice& slice : slices_) slice.cache->commit(slice.first_position + slice.row_count);
-  }
-}
-
-/// queries_ := RMSNorm(normed·Wqaᵀ)·Wqbᵀ with the rope parts rotated.
-void CpuBackend::project_queries(const runtime::LayerWeights& weights, float* normed) {
-  const int64_t rank = model_->config.q_lora_rank, width = model_->config.hidden_size;
-  const int64_t query_width = shape_.num_attention_heads * shape_.qk_head_dim();
-  float* latents = query_latents_.get(rows_ * rank);   // [rows, q_lora_rank]
-  float* queries = queries_.get(rows_ * query_width);  // [rows, heads, nope | rope]
-  matmul(workers_, weights.q_a_proj.view, {.data = normed, .stride = width}, rows_, latents, rank);
-  norm_rows(latents, rank, weights.q_a_layernorm, rows_, latents, rank);
-  matmul(workers_, weights.q_b_proj.view, {.data = latents, .stride = rank}, rows_, queries, query_width);
-  const int64_t pairs = shape_.qk_rope_head_dim / 2;
-  workers_.parallel_for(rows_, [&](int64_t row, WorkerScratch&) {
-    for (int64_t head = 0; head < shape_.num_attention_heads; ++head) {
-      float* rope = queries + row * query_width + head * shape_.qk_head_dim() + shape_.qk_nope_head_dim;
-      rotate_pairs(rope, cos_.data() + row * pairs, sin_.data() + row * pairs, pairs);
-    }
-  });
-}
-
-/// Every row's RMSNorm'd latent and rotated key, to its place in its sequence's cache.
-void CpuBackend::append_latents(int layer, const runtime::LayerWeights& weights, const float* normed) {
-  const int64_t width = model_->config.latent_width(), rank = shape_.kv_lora_rank;
-  float* latents = latents_.get(rows_ * width);  // [rows, kv_lora_rank | rope]
-  matmul(workers_, weights.kv_a_proj_with_mqa.view, {.data = normed, .stride = model_->config.hidden_size}, rows_,
-         latents, width);
-  norm_rows(latents, width, weights.kv_a_layernorm, rows_, latents, width);
-  const int64_t pairs = shape_.qk_rope_head_dim / 2;
-  for (const Slice& slice : slices_) {
-    for (int64_t i = 0; i < slice.row_count; ++i) {
-      const int64_t row = slice.first_row + i;
-      float* latent = latents + row * width;
-      rotate_pairs(latent + rank, cos_.data() + row * pairs, sin_.data() + row * pairs, pairs);
-      std::copy_n(latent, width, slice.cache->row(layer, slice.first_position + i));
-    }
-  }
+  if (layer + 1 == model_->config.num_hidden_layers) attention_->commit();
 }
 
 void CpuBackend::run_dense(const runtime::FfnWeights& ffn, const float* normed, float* out) {
@@ -177,7 +98,7 @@ void CpuBackend::dense_ffn(int layer) {
   const runtime::LayerWeights& weights = layer_weights(layer);
   const int64_t width = model_->config.hidden_size;
   float* normed = normed_.get(rows_ * width);  // [rows, hidden]
-  norm_rows(hidden_.get(rows_ * width), width, weights.post_attention_layernorm, rows_, normed, width);
+  norm(hidden_.get(rows_ * width), weights.post_attention_layernorm, rows_, normed);
   float* delta = delta_.get(rows_ * width);  // [rows, hidden]
   run_dense(weights.ffn, normed, delta);
   add_to_hidden(delta);
@@ -188,7 +109,7 @@ void CpuBackend::route(int layer, std::span<float> normed, std::span<float> logi
   const int64_t width = model_->config.hidden_size, experts = weights.gate.view.rows;
   MORAINE_CHECK(std::ssize(normed) == rows_ * width && std::ssize(logits) == rows_ * experts);
   float* h = normed_.get(rows_ * width);  // [rows, hidden]
-  norm_rows(hidden_.get(rows_ * width), width, weights.post_attention_layernorm, rows_, h, width);
+  norm(hidden_.get(rows_ * width), weights.post_attention_layernorm, rows_, h);
   std::copy_n(h, rows_ * width, normed.data());
   matmul(workers_, weights.gate.view, {.data = h, .stride = width}, rows_, logits.data(), experts);
 }
@@ -198,7 +119,7 @@ void CpuBackend::predict_route(int layer, std::span<float> logits) {
   const int64_t width = model_->config.hidden_size;
   MORAINE_CHECK(std::ssize(logits) == weights.gate.view.rows);
   float* h = delta_.get(rows_ * width);  // [1, hidden]; normed_ still serves shared_expert()
-  norm_rows(hidden_.get(rows_ * width) + (rows_ - 1) * width, width, weights.post_attention_layernorm, 1, h, width);
+  norm(hidden_.get(rows_ * width) + (rows_ - 1) * width, weights.post_attention_layernorm, 1, h);
   matmul(workers_, weights.gate.view, {.data = h, .stride = width}, 1, logits.data(), weights.gate.view.rows);
 }
 
@@ -223,7 +144,7 @@ void CpuBackend::combine(int layer, std::span<const float> routed) {
 }
 
 void CpuBackend::head(std::span<const int32_t> rows, std::span<float> logits) {
-  const int64_t width = model_->config.hidden_size, vocab = model_->lm_head.view.rows;
+  const int64_t width = model_->config.hidden_size, vocab = model_->head().view.rows;
   MORAINE_CHECK(std::ssize(logits) == std::ssize(rows) * vocab);
   float* normed = delta_.get(std::max<int64_t>(std::ssize(rows), rows_) * width);  // [wanted rows, hidden]
   const float* hidden = hidden_.get(rows_ * width);
@@ -231,8 +152,8 @@ void CpuBackend::head(std::span<const int32_t> rows, std::span<float> logits) {
     MORAINE_CHECK(rows[i] >= 0 && rows[i] < rows_);
     std::copy_n(hidden + rows[i] * width, width, normed + static_cast<int64_t>(i) * width);
   }
-  norm_rows(normed, width, model_->norm, std::ssize(rows), normed, width);
-  matmul(workers_, model_->lm_head.view, {.data = normed, .stride = width}, std::ssize(rows), logits.data(), vocab);
+  norm(normed, model_->norm, std::ssize(rows), normed);
+  matmul(workers_, model_->head().view, {.data = normed, .stride = width}, std::ssize(rows), logits.data(), vocab);
 }
 
 void CpuBackend::read_hidden(std::span<float> hidden) {

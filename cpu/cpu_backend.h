@@ -5,13 +5,11 @@
 #include <span>
 #include <vector>
 
+#include "cpu/attention_block.h"
 #include "cpu/isa.h"
-#include "cpu/latent_cache.h"
-#include "cpu/mla_attention.h"
 #include "cpu/workers.h"
 #include "runtime/backend.h"
 #include "runtime/model.h"
-#include "runtime/rope.h"
 
 namespace moraine::cpu {
 
@@ -55,22 +53,10 @@ class CpuBackend final : public runtime::DenseBackend, public runtime::ExpertBac
   void finish_experts(std::span<float> routed) override;
 
  private:
-  /// One sequence of the present step.
-  struct Slice {
-    LatentCache* cache = nullptr;
-    int64_t first_position = 0;
-    int64_t first_row = 0;
-    int64_t row_count = 0;
-  };
-
   const runtime::LayerWeights& layer_weights(int layer) const;
   void embed(std::span<const int32_t> token_ids);
-  void place_rows();
-  /// to[row] = RMSNorm(from[row]) for the step's rows; rows of `width` values lie from_stride and to_stride apart.
-  void norm_rows(const float* from, int64_t from_stride, std::span<const float> weight, int64_t rows, float* to,
-                 int64_t to_stride);
-  void project_queries(const runtime::LayerWeights& weights, float* normed);
-  void append_latents(int layer, const runtime::LayerWeights& weights, const float* normed);
+  /// to := RMSNorm(from), both [row_count, hidden].
+  void norm(const float* from, std::span<const float> weight, int64_t row_count, float* to);
   /// out := FFN(normed), both [rows, hidden].
   void run_dense(const runtime::FfnWeights& ffn, const float* normed, float* out);
   void add_to_hidden(const float* delta);
@@ -84,21 +70,14 @@ class CpuBackend final : public runtime::DenseBackend, public runtime::ExpertBac
   std::shared_ptr<const runtime::Model> model_;
   int32_t max_rows_;
   Workers workers_;
-  runtime::RopeTable rope_;
-  MlaShape shape_;
+  std::unique_ptr<AttentionBlock> attention_;
 
-  std::vector<Slice> slices_;
   int64_t rows_ = 0;
-  FloatBuffer hidden_;            // [rows, hidden] the residual stream x
-  FloatBuffer normed_;            // [rows, hidden] what an RMSNorm of x gave; from route() on the layer's h
-  FloatBuffer delta_;             // [rows, hidden] what is added to x
-  FloatBuffer shared_;            // [rows, hidden] shared experts, until combine()
-  FloatBuffer query_latents_;     // [rows, q_lora_rank]
-  FloatBuffer queries_;           // [rows, heads, nope | rope]
-  FloatBuffer latents_;           // [rows, kv_lora_rank | rope]
-  FloatBuffer attended_;          // [rows, heads, v]
-  FloatBuffer inner_;             // [rows, intermediate]
-  std::vector<float> cos_, sin_;  // [rows, rope/2] of every row's position
+  FloatBuffer hidden_;  // [rows, hidden] the residual stream x
+  FloatBuffer normed_;  // [rows, hidden] what an RMSNorm of x gave; from route() on the layer's h
+  FloatBuffer delta_;   // [rows, hidden] what is added to x
+  FloatBuffer shared_;  // [rows, hidden] shared experts, until combine()
+  FloatBuffer inner_;   // [rows, intermediate]
 
   quant::ExpertLayout layout_;
   int64_t expert_rows_ = 0;

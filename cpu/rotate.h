@@ -14,4 +14,14 @@ inline void rotate_pairs(float* x, const float* cos, const float* sin, int64_t p
   }
 }
 
+/// The same for half-split pairs: (x[i], x[i + pairs]) := (x[i]·cos − x[i + pairs]·sin, x[i + pairs]·cos + x[i]·sin)
+/// (shared/spec/dense-distills.md §3).
+inline void rotate_halves(float* x, const float* cos, const float* sin, int64_t pairs) noexcept {
+  for (int64_t i = 0; i < pairs; ++i) {
+    const float first = x[i], second = x[i + pairs];
+    x[i] = first * cos[i] - second * sin[i];
+    x[i + pairs] = second * cos[i] + first * sin[i];
+  }
+}
+
 }  // namespace moraine::cpu

@@ -97,6 +97,16 @@ std::string ConfigReader::text_or(const char* name, const std::string& otherwise
   return value->get<std::string>();
 }
 
+void ConfigReader::expect_text(const char* name, const std::string& supported) {
+  const std::string value = text_or(name, supported);
+  if (value == supported) return;
+  fault(name, fmt::format("'{}' is not supported; this version knows '{}'", quant::printable(value), supported));
+}
+
+void ConfigReader::expect_boolean(const char* name, bool supported) {
+  if (boolean_or(name, supported) != supported) fault(name, fmt::format("only {} is supported", supported));
+}
+
 const Json* ConfigReader::object_or_null(const char* name) {
   const Json* value = find(name);
   if (value != nullptr && !value->is_object()) {

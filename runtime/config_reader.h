@@ -11,6 +11,14 @@
 
 namespace moraine::runtime {
 
+/// Bounds of a config's sizes: far above any published model and far below what could overflow a product of two.
+inline constexpr int64_t kMaxDim = 1 << 20;
+inline constexpr int64_t kMaxHeads = 65536;
+inline constexpr int64_t kMaxVocab = 1 << 24;
+inline constexpr int64_t kMaxLayers = 4096;
+inline constexpr int64_t kMaxExperts = 65536;
+inline constexpr int64_t kMaxPositions = int64_t{1} << 32;
+
 /// Reads typed fields out of a JSON object and gathers every fault, so that a person sees all of them at once.
 class ConfigReader {
  public:
@@ -28,6 +36,10 @@ class ConfigReader {
   const quant::Json* object_or_null(const char* name);
   /// An integer or a list of integers, each in [least, most]; empty if absent or null.
   std::vector<int32_t> integer_list(const char* name, int32_t least, int32_t most);
+
+  /// Settings that exist in a family but are not built: a fault unless the field is absent or has this very value.
+  void expect_text(const char* name, const std::string& supported);
+  void expect_boolean(const char* name, bool supported);
 
   /// Notes a fault: "name: text".
   void fault(const char* name, const std::string& text);

@@ -23,7 +23,7 @@ std::vector<int32_t> top_indices(std::span<const float> values, int32_t count) {
   return order;
 }
 
-/// A group's rank: the sum of its two largest biased scores.
+/// A group's rank with noaux_tc: the sum of its two largest biased scores.
 float top_two_sum(std::span<const float> group) {
   float first = -std::numeric_limits<float>::infinity();
   float second = first;
@@ -44,6 +44,15 @@ std::vector<float> sigmoid_scores(std::span<const float> logits) {
   return scores;
 }
 
+std::vector<float> softmax_scores(std::span<const float> logits) {
+  const float max = *std::max_element(logits.begin(), logits.end());
+  std::vector<float> scores(logits.size());
+  float sum = 0.0f;
+  for (size_t i = 0; i < logits.size(); ++i) sum += scores[i] = std::exp(logits[i] - max);
+  for (float& score : scores) score /= sum;
+  return scores;
+}
+
 }  // namespace
 
 Router::Router(const ModelConfig& config)
@@ -51,17 +60,26 @@ Router::Router(const ModelConfig& config)
       num_experts_per_tok_(static_cast<int32_t>(config.num_experts_per_tok)),
       n_group_(static_cast<int32_t>(config.n_group)),
       topk_group_(static_cast<int32_t>(config.topk_group)),
+      scoring_func_(config.scoring_func),
+      topk_method_(config.topk_method),
       norm_topk_prob_(config.norm_topk_prob),
       routed_scaling_factor_(static_cast<float>(config.routed_scaling_factor)) {}
 
+std::vector<float> Router::affinities(std::span<const float> logits) const {
+  return scoring_func_ == ScoringFunc::kSigmoid ? sigmoid_scores(logits) : softmax_scores(logits);
+}
+
 std::vector<int32_t> Router::ranked(std::span<const float> scores, std::span<const float> bias, int32_t count) const {
   const auto group_size = static_cast<size_t>(n_routed_experts_ / n_group_);
-  std::vector<float> biased(scores.size());  // [n_routed_experts]
-  for (size_t i = 0; i < scores.size(); ++i) biased[i] = scores[i] + bias[i];
+  MORAINE_CHECK(bias.empty() || bias.size() == scores.size());
+  std::vector<float> biased(scores.begin(), scores.end());  // [n_routed_experts]
+  for (size_t i = 0; i < bias.size(); ++i) biased[i] += bias[i];
 
   std::vector<float> group_score(static_cast<size_t>(n_group_));
   for (size_t g = 0; g < group_score.size(); ++g) {
-    group_score[g] = top_two_sum(std::span(biased).subspan(g * group_size, group_size));
+    const std::span<const float> group = std::span(biased).subspan(g * group_size, group_size);
+    group_score[g] =
+        topk_method_ == TopkMethod::kNoauxTc ? top_two_sum(group) : *std::max_element(group.begin(), group.end());
   }
   std::vector<bool> kept(group_score.size(), false);
   for (const int32_t g : top_indices(group_score, topk_group_)) kept[static_cast<size_t>(g)] = true;
@@ -75,7 +93,7 @@ void Router::route(std::span<const float> logits, std::span<const float> e_score
                    std::span<RoutedExpert> chosen) const {
   MORAINE_CHECK(logits.size() == static_cast<size_t>(n_routed_experts_) &&
                 chosen.size() == static_cast<size_t>(num_experts_per_tok_));
-  const std::vector<float> scores = sigmoid_scores(logits);
+  const std::vector<float> scores = affinities(logits);
   std::vector<int32_t> experts = ranked(scores, e_score_correction_bias, num_experts_per_tok_);
   // Ascending ids fix the order in which weights and outputs are summed.
   std::sort(experts.begin(), experts.end());
@@ -92,7 +110,7 @@ void Router::route(std::span<const float> logits, std::span<const float> e_score
 
 std::vector<int32_t> Router::likeliest(std::span<const float> logits, std::span<const float> e_score_correction_bias,
                                        int32_t count) const {
-  return ranked(sigmoid_scores(logits), e_score_correction_bias, count);
+  return ranked(affinities(logits), e_score_correction_bias, count);
 }
 
 }  // namespace moraine::runtime

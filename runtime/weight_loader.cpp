@@ -22,51 +22,92 @@ struct Destination : ResidentTensor {
   std::vector<float>* vector = nullptr;
 };
 
-/// Every resident tensor of the main model, in the order of the walk through it. Sizes `model.layers`.
-std::vector<Destination> destinations(const ModelConfig& config, Model& model) {
-  std::vector<Destination> list;
-  const auto matrix = [&](const std::string& name, int64_t rows, int64_t cols, Matrix& to) {
-    list.push_back({{.name = name + ".weight", .rows = rows, .cols = cols, .is_projection = true}, &to, nullptr});
-  };
-  const auto exact_matrix = [&](const std::string& name, int64_t rows, int64_t cols, Matrix& to) {
-    list.push_back({{.name = name + ".weight", .rows = rows, .cols = cols}, &to, nullptr});
-  };
-  const auto vector = [&](const std::string& name, int64_t size, std::vector<float>& to) {
-    list.push_back({{.name = name, .rows = size}, nullptr, &to});
-  };
-  const auto ffn = [&](const std::string& prefix, int64_t intermediate, FfnWeights& to) {
-    matrix(prefix + "gate_proj", intermediate, config.hidden_size, to.gate_proj);
-    matrix(prefix + "up_proj", intermediate, config.hidden_size, to.up_proj);
-    matrix(prefix + "down_proj", config.hidden_size, intermediate, to.down_proj);
-  };
-  model.layers.resize(static_cast<size_t>(config.num_hidden_layers));
-  exact_matrix("model.embed_tokens", config.vocab_size, config.hidden_size, model.embed_tokens);
-  for (int64_t l = 0; l < config.num_hidden_layers; ++l) {
-    LayerWeights& layer = model.layers[static_cast<size_t>(l)];
+/// Lists every resident tensor of the main model with its destination, in the order of the walk through it.
+class DestinationList {
+ public:
+  DestinationList(const ModelConfig& config, Model& model) : config_(config) {
+    model.layers.resize(static_cast<size_t>(config.num_hidden_layers));
+    exact_matrix("model.embed_tokens", config.vocab_size, config.hidden_size, model.embed_tokens);
+    for (int64_t l = 0; l < config.num_hidden_layers; ++l) add_layer(l, model.layers[static_cast<size_t>(l)]);
+    vector("model.norm.weight", config.hidden_size, model.norm);
+    if (!config.tie_word_embeddings) matrix("lm_head", config.vocab_size, config.hidden_size, model.lm_head);
+  }
+
+  std::vector<Destination> take() { return std::move(list_); }
+
+ private:
+  void matrix(const std::string& name, int64_t rows, int64_t cols, Matrix& to) {
+    list_.push_back({{.name = name + ".weight", .rows = rows, .cols = cols, .is_projection = true}, &to, nullptr});
+  }
+  void exact_matrix(const std::string& name, int64_t rows, int64_t cols, Matrix& to) {
+    list_.push_back({{.name = name + ".weight", .rows = rows, .cols = cols}, &to, nullptr});
+  }
+  void vector(const std::string& name, int64_t size, std::vector<float>& to) {
+    list_.push_back({{.name = name, .rows = size}, nullptr, &to});
+  }
+  void add_ffn(const std::string& prefix, int64_t intermediate, FfnWeights& to) {
+    matrix(prefix + "gate_proj", intermediate, config_.hidden_size, to.gate_proj);
+    matrix(prefix + "up_proj", intermediate, config_.hidden_size, to.up_proj);
+    matrix(prefix + "down_proj", config_.hidden_size, intermediate, to.down_proj);
+  }
+
+  void add_layer(int64_t l, LayerWeights& layer) {
     const std::string prefix = fmt::format("model.layers.{}.", l);
-    const std::string attention = prefix + "self_attn.";
-    const int64_t heads = config.num_attention_heads;
-    vector(prefix + "input_layernorm.weight", config.hidden_size, layer.input_layernorm);
-    matrix(attention + "q_a_proj", config.q_lora_rank, config.hidden_size, layer.q_a_proj);
-    vector(attention + "q_a_layernorm.weight", config.q_lora_rank, layer.q_a_layernorm);
-    matrix(attention + "q_b_proj", heads * config.qk_head_dim(), config.q_lora_rank, layer.q_b_proj);
-    matrix(attention + "kv_a_proj_with_mqa", config.latent_width(), config.hidden_size, layer.kv_a_proj_with_mqa);
-    vector(attention + "kv_a_layernorm.weight", config.kv_lora_rank, layer.kv_a_layernorm);
-    matrix(attention + "kv_b_proj", heads * (config.qk_nope_head_dim + config.v_head_dim), config.kv_lora_rank,
-           layer.kv_b_proj);
-    matrix(attention + "o_proj", config.hidden_size, heads * config.v_head_dim, layer.o_proj);
-    vector(prefix + "post_attention_layernorm.weight", config.hidden_size, layer.post_attention_layernorm);
-    if (config.is_moe_layer(l)) {
-      exact_matrix(prefix + "mlp.gate", config.n_routed_experts, config.hidden_size, layer.gate);
-      vector(prefix + "mlp.gate.e_score_correction_bias", config.n_routed_experts, layer.e_score_correction_bias);
-      ffn(prefix + "mlp.shared_experts.", config.shared_intermediate_size(), layer.ffn);
+    vector(prefix + "input_layernorm.weight", config_.hidden_size, layer.input_layernorm);
+    if (config_.is_latent()) {
+      add_latent_attention(prefix + "self_attn.", layer);
     } else {
-      ffn(prefix + "mlp.", config.intermediate_size, layer.ffn);
+      add_grouped_attention(prefix + "self_attn.", layer);
+    }
+    vector(prefix + "post_attention_layernorm.weight", config_.hidden_size, layer.post_attention_layernorm);
+    if (config_.is_moe_layer(l)) {
+      exact_matrix(prefix + "mlp.gate", config_.n_routed_experts, config_.hidden_size, layer.gate);
+      if (config_.has_correction_bias()) {
+        vector(prefix + "mlp.gate.e_score_correction_bias", config_.n_routed_experts, layer.e_score_correction_bias);
+      }
+      add_ffn(prefix + "mlp.shared_experts.", config_.shared_intermediate_size(), layer.ffn);
+    } else {
+      add_ffn(prefix + "mlp.", config_.intermediate_size, layer.ffn);
     }
   }
-  vector("model.norm.weight", config.hidden_size, model.norm);
-  matrix("lm_head", config.vocab_size, config.hidden_size, model.lm_head);
-  return list;
+
+  void add_latent_attention(const std::string& prefix, LayerWeights& layer) {
+    const int64_t heads = config_.num_attention_heads;
+    if (config_.q_lora_rank == 0) {
+      matrix(prefix + "q_proj", heads * config_.qk_head_dim(), config_.hidden_size, layer.q_proj);
+    } else {
+      matrix(prefix + "q_a_proj", config_.q_lora_rank, config_.hidden_size, layer.q_a_proj);
+      vector(prefix + "q_a_layernorm.weight", config_.q_lora_rank, layer.q_a_layernorm);
+      matrix(prefix + "q_b_proj", heads * config_.qk_head_dim(), config_.q_lora_rank, layer.q_b_proj);
+    }
+    matrix(prefix + "kv_a_proj_with_mqa", config_.latent_width(), config_.hidden_size, layer.kv_a_proj_with_mqa);
+    vector(prefix + "kv_a_layernorm.weight", config_.kv_lora_rank, layer.kv_a_layernorm);
+    matrix(prefix + "kv_b_proj", heads * (config_.qk_nope_head_dim + config_.v_head_dim), config_.kv_lora_rank,
+           layer.kv_b_proj);
+    matrix(prefix + "o_proj", config_.hidden_size, heads * config_.v_head_dim, layer.o_proj);
+  }
+
+  void add_grouped_attention(const std::string& prefix, LayerWeights& layer) {
+    const int64_t query_width = config_.num_attention_heads * config_.head_dim;
+    const int64_t key_width = config_.num_key_value_heads * config_.head_dim;
+    matrix(prefix + "q_proj", query_width, config_.hidden_size, layer.q_proj);
+    matrix(prefix + "k_proj", key_width, config_.hidden_size, layer.k_proj);
+    matrix(prefix + "v_proj", key_width, config_.hidden_size, layer.v_proj);
+    if (config_.qkv_bias) {
+      vector(prefix + "q_proj.bias", query_width, layer.q_bias);
+      vector(prefix + "k_proj.bias", key_width, layer.k_bias);
+      vector(prefix + "v_proj.bias", key_width, layer.v_bias);
+    }
+    matrix(prefix + "o_proj", config_.hidden_size, query_width, layer.o_proj);
+  }
+
+  const ModelConfig& config_;
+  std::vector<Destination> list_;
+};
+
+/// Sizes `model.layers`, too.
+std::vector<Destination> destinations(const ModelConfig& config, Model& model) {
+  return DestinationList(config, model).take();
 }
 
 /// The format in which a tensor is kept.

@@ -84,6 +84,47 @@ std::string tiers_text(const Inspection& i) {
   return text;
 }
 
+std::string attention_text(const runtime::ModelConfig& c) {
+  if (!c.is_latent()) return fmt::format("{} kv heads, head_dim {}", c.num_key_value_heads, c.head_dim);
+  return fmt::format("q_lora {}, kv_lora {}, nope {}, rope {}, v {}", c.q_lora_rank, c.kv_lora_rank, c.qk_nope_head_dim,
+                     c.qk_rope_head_dim, c.v_head_dim);
+}
+
+std::string rope_scaling_text(const runtime::RopeScaling& scaling) {
+  using Type = runtime::RopeScaling::Type;
+  if (scaling.type == Type::kNone) return "";
+  return fmt::format(" ({} × {} over {})", scaling.type == Type::kYarn ? "YaRN" : "llama3", scaling.factor,
+                     scaling.original_max_position_embeddings);
+}
+
+/// The shapes of config.json; fields that the architecture does not have are left out.
+quant::Json config_json(const runtime::ModelConfig& c) {
+  quant::Json json = {{"model_type", c.model_type},
+                      {"num_hidden_layers", c.num_hidden_layers},
+                      {"first_k_dense_replace", c.first_k_dense_replace},
+                      {"hidden_size", c.hidden_size},
+                      {"num_attention_heads", c.num_attention_heads},
+                      {"vocab_size", c.vocab_size},
+                      {"max_position_embeddings", c.max_position_embeddings},
+                      {"num_nextn_predict_layers", c.num_nextn_predict_layers}};
+  if (c.is_latent()) {
+    json.update({{"q_lora_rank", c.q_lora_rank},
+                 {"kv_lora_rank", c.kv_lora_rank},
+                 {"qk_nope_head_dim", c.qk_nope_head_dim},
+                 {"qk_rope_head_dim", c.qk_rope_head_dim},
+                 {"v_head_dim", c.v_head_dim}});
+  } else {
+    json.update({{"num_key_value_heads", c.num_key_value_heads}, {"head_dim", c.head_dim}});
+  }
+  if (c.has_experts()) {
+    json.update({{"n_routed_experts", c.n_routed_experts},
+                 {"moe_intermediate_size", c.moe_intermediate_size},
+                 {"num_experts_per_tok", c.num_experts_per_tok},
+                 {"n_shared_experts", c.n_shared_experts}});
+  }
+  return json;
+}
+
 }  // namespace
 
 std::string tensor_group_name(const std::string& tensor, const runtime::ModelConfig& config) {
@@ -132,9 +173,11 @@ Inspection inspect_model(const std::filesystem::path& directory, std::optional<q
   result.kv_bytes_per_token = kv_bytes_per_token(result.config);
   const uint64_t moe_layers =
       result.expert_count / static_cast<uint64_t>(std::max<int64_t>(1, result.config.n_routed_experts));
-  // A decoded token reads every resident weight but the embedding, of which it needs one row.
+  // A decoded token reads every resident weight but the embedding, of which it needs one row unless it is the head,
+  // too.
   uint64_t embedding_bytes = 0;
-  if (const quant::TensorInfo* embedding = checkpoint.find("model.embed_tokens.weight"))
+  if (const quant::TensorInfo* embedding = checkpoint.find("model.embed_tokens.weight");
+      embedding != nullptr && !result.config.tie_word_embeddings)
     embedding_bytes = embedding->size_bytes;
   result.bytes_per_token = result.resident_bytes - std::min(result.resident_bytes, embedding_bytes) +
                            moe_layers * static_cast<uint64_t>(result.config.num_experts_per_tok) * result.record_bytes;
@@ -145,21 +188,22 @@ std::string inspection_text(const Inspection& i, bool all_tensors) {
   const runtime::ModelConfig& c = i.config;
   std::string text = fmt::format("{}  ({})\n", quant::printable(i.directory.string(), 4096),
                                  i.is_pack ? "Moraine pack" : "model directory");
-  text +=
-      fmt::format("  {}: {} layers ({} dense), hidden {}, {} heads (q_lora {}, kv_lora {}, nope {}, rope {}, v {})\n",
-                  c.model_type, c.num_hidden_layers, c.first_k_dense_replace, c.hidden_size, c.num_attention_heads,
-                  c.q_lora_rank, c.kv_lora_rank, c.qk_nope_head_dim, c.qk_rope_head_dim, c.v_head_dim);
-  text += fmt::format("  {} routed experts of width {} in {} groups ({} kept), top-{}, {} shared, scale {}\n",
-                      c.n_routed_experts, c.moe_intermediate_size, c.n_group, c.topk_group, c.num_experts_per_tok,
-                      c.n_shared_experts, c.routed_scaling_factor);
+  text += fmt::format("  {}: {} layers ({} dense), hidden {}, {} heads ({})\n", c.model_type, c.num_hidden_layers,
+                      c.has_experts() ? c.first_k_dense_replace : c.num_hidden_layers, c.hidden_size,
+                      c.num_attention_heads, attention_text(c));
+  if (c.has_experts()) {
+    text += fmt::format("  {} routed experts of width {} in {} groups ({} kept), top-{}, {} shared, scale {}\n",
+                        c.n_routed_experts, c.moe_intermediate_size, c.n_group, c.topk_group, c.num_experts_per_tok,
+                        c.n_shared_experts, c.routed_scaling_factor);
+  } else {
+    text += fmt::format("  dense, FFN width {}\n", c.intermediate_size);
+  }
   text += fmt::format("  vocabulary {}, context {}{}, MTP layers {}\n", c.vocab_size, c.max_position_embeddings,
-                      c.rope_scaling.yarn ? fmt::format(" (YaRN × {} over {})", c.rope_scaling.factor,
-                                                        c.rope_scaling.original_max_position_embeddings)
-                                          : "",
+                      rope_scaling_text(c.rope_scaling),
                       i.has_mtp ? fmt::format("{} (present)", c.num_nextn_predict_layers)
                                 : fmt::format("{} (not in the files)", c.num_nextn_predict_layers));
   text += tiers_text(i);
-  text += fmt::format("\nexperts are {}\n", i.expert_type);
+  if (c.has_experts()) text += fmt::format("\nexperts are {}\n", i.expert_type);
   for (const std::string& fallback : i.fallbacks) text += "  " + fallback + "\n";
   text += "\nstored tensors\n";
   for (const TensorGroup& group : i.groups) {
@@ -177,7 +221,6 @@ std::string inspection_text(const Inspection& i, bool all_tensors) {
 }
 
 quant::Json inspection_json(const Inspection& i, bool all_tensors) {
-  const runtime::ModelConfig& c = i.config;
   quant::Json groups = quant::Json::array();
   for (const TensorGroup& group : i.groups) {
     groups.push_back(
@@ -185,24 +228,7 @@ quant::Json inspection_json(const Inspection& i, bool all_tensors) {
   }
   quant::Json json = {{"model", i.directory.string()},
                       {"pack", i.is_pack},
-                      {"config",
-                       {{"model_type", c.model_type},
-                        {"num_hidden_layers", c.num_hidden_layers},
-                        {"first_k_dense_replace", c.first_k_dense_replace},
-                        {"hidden_size", c.hidden_size},
-                        {"num_attention_heads", c.num_attention_heads},
-                        {"q_lora_rank", c.q_lora_rank},
-                        {"kv_lora_rank", c.kv_lora_rank},
-                        {"qk_nope_head_dim", c.qk_nope_head_dim},
-                        {"qk_rope_head_dim", c.qk_rope_head_dim},
-                        {"v_head_dim", c.v_head_dim},
-                        {"n_routed_experts", c.n_routed_experts},
-                        {"moe_intermediate_size", c.moe_intermediate_size},
-                        {"num_experts_per_tok", c.num_experts_per_tok},
-                        {"n_shared_experts", c.n_shared_experts},
-                        {"vocab_size", c.vocab_size},
-                        {"max_position_embeddings", c.max_position_embeddings},
-                        {"num_nextn_predict_layers", c.num_nextn_predict_layers}}},
+                      {"config", config_json(i.config)},
                       {"mtp", i.has_mtp},
                       {"experts",
                        {{"type", i.expert_type},

@@ -12,6 +12,7 @@ Cost matrix_cost(quant::DType type, int64_t rows, int64_t cols) {
           .flop = 2.0 * static_cast<double>(rows) * static_cast<double>(cols)};
 }
 Cost cost_of(const runtime::Matrix& matrix) {
+  if (matrix.empty()) return {};
   return matrix_cost(matrix.view.type, matrix.view.rows, matrix.view.cols);
 }
 Cost cost_of(const quant::MatrixDesc& matrix) {
@@ -62,7 +63,8 @@ ModelCosts::ModelCosts(const runtime::Model& model, std::span<const quant::Exper
   for (size_t l = 0; l < model.layers.size(); ++l) {
     const runtime::LayerWeights& layer = model.layers[l];
     resident_[LayerKind::kAttention] +=
-        sum_of(layer.input_layernorm, layer.q_a_proj, layer.q_a_layernorm, layer.q_b_proj, layer.kv_a_proj_with_mqa,
+        sum_of(layer.input_layernorm, layer.q_proj, layer.k_proj, layer.v_proj, layer.q_bias, layer.k_bias,
+               layer.v_bias, layer.q_a_proj, layer.q_a_layernorm, layer.q_b_proj, layer.kv_a_proj_with_mqa,
                layer.kv_a_layernorm, layer.kv_b_proj, layer.o_proj);
     const Cost ffn = sum_of(layer.ffn.gate_proj, layer.ffn.up_proj, layer.ffn.down_proj);
     const bool moe = config.is_moe_layer(static_cast<int64_t>(l));
@@ -73,19 +75,23 @@ ModelCosts::ModelCosts(const runtime::Model& model, std::span<const quant::Exper
     resident_[LayerKind::kRoute] += sum_of(layer.gate, layer.e_score_correction_bias);
     expert_[l] = sum_of(layouts[l].gate, layouts[l].up, layouts[l].down);
   }
-  resident_[LayerKind::kHead] = sum_of(model.norm, model.lm_head);
+  resident_[LayerKind::kHead] = sum_of(model.norm, model.head());
   embed_row_.weight_bytes =
       cost_of(model.embed_tokens).weight_bytes / static_cast<double>(model.embed_tokens.view.rows);
   const auto heads = static_cast<double>(config.num_attention_heads);
   const auto layers = static_cast<double>(model.layers.size());
-  absorbed_flop_ = layers * 2.0 * heads * static_cast<double>(2 * config.kv_lora_rank + config.qk_rope_head_dim);
-  expanded_flop_ = layers * 2.0 * heads * static_cast<double>(config.qk_head_dim() + config.v_head_dim);
+  if (config.is_latent()) {
+    decode_seen_flop_ = layers * 2.0 * heads * static_cast<double>(2 * config.kv_lora_rank + config.qk_rope_head_dim);
+    prefill_seen_flop_ = layers * 2.0 * heads * static_cast<double>(config.qk_head_dim() + config.v_head_dim);
+  } else {
+    decode_seen_flop_ = prefill_seen_flop_ = layers * 2.0 * heads * static_cast<double>(2 * config.head_dim);
+  }
 }
 
 StepCosts ModelCosts::decode(double context) const {
   StepCosts costs = resident_;
   costs[LayerKind::kEmbed] = embed_row_;
-  add_context(costs, absorbed_flop_ * (context + 1.0));  // a token sees itself
+  add_context(costs, decode_seen_flop_ * (context + 1.0));  // a token sees itself
   for (const Cost& expert : expert_) {
     costs[LayerKind::kRouted] += times(expert, static_cast<double>(num_experts_per_tok_));
   }
@@ -100,7 +106,7 @@ StepCosts ModelCosts::prefill(int64_t tokens, std::span<const int64_t> experts_t
     costs[kind] = shared_by(resident_[kind], kind == LayerKind::kHead ? 1.0 : count);
   }
   costs[LayerKind::kEmbed] = times(embed_row_, count);
-  add_context(costs, expanded_flop_ * count * (count + 1.0) / 2.0);
+  add_context(costs, prefill_seen_flop_ * count * (count + 1.0) / 2.0);
   for (size_t l = 0; l < expert_.size(); ++l) {
     costs[LayerKind::kRouted] += {.weight_bytes = expert_[l].weight_bytes * static_cast<double>(experts_touched[l]),
                                   .flop = expert_[l].flop * count * static_cast<double>(num_experts_per_tok_)};

@@ -27,11 +27,12 @@ class ModelCosts {
   /// `layouts`: [num_hidden_layers], meaningful for MoE layers.
   ModelCosts(const runtime::Model& model, std::span<const quant::ExpertLayout> layouts);
 
-  /// One decoded token that sees `context` earlier ones. Attention in the absorbed form, 2·heads·(2·kv_lora_rank +
-  /// rope) FLOP per layer and token seen (DeepSeek-V2 report, "low-rank key-value joint compression").
+  /// One decoded token that sees `context` earlier ones. GQA: 4·heads·head_dim FLOP per layer and token seen. MLA in
+  /// the absorbed form, 2·heads·(2·kv_lora_rank + rope) FLOP per layer and token seen (DeepSeek-V2 report, "low-rank
+  /// key-value joint compression").
   StepCosts decode(double context) const;
   /// A whole prompt of `tokens`, every weight read once; `experts_touched` [num_hidden_layers]: how many different
-  /// experts its tokens chose. Attention in the expanded form, 2·heads·(nope + rope + v) FLOP per layer and pair, and
+  /// experts its tokens chose. MLA in the expanded form, 2·heads·(nope + rope + v) FLOP per layer and pair, and
   /// every token's keys and values made once. Logits of the last token only.
   StepCosts prefill(int64_t tokens, std::span<const int64_t> experts_touched) const;
 
@@ -39,8 +40,8 @@ class ModelCosts {
   /// Weights and FLOP per token of everything but the routed experts and what depends on the context.
   StepCosts resident_;
   Cost embed_row_;
-  double absorbed_flop_ = 0.0;  // per token seen, over all layers
-  double expanded_flop_ = 0.0;  // the same
+  double decode_seen_flop_ = 0.0;   // per token seen, over all layers
+  double prefill_seen_flop_ = 0.0;  // the same
   int64_t num_experts_per_tok_ = 0;
   std::vector<Cost> expert_;  // [num_hidden_layers] one expert for one token
 };

@@ -72,7 +72,11 @@ void add_synth_command(CLI::App& app, Command& chosen) {
           "on")
       ->type_name("")
       ->required();
-  command->add_option("--preset", wanted.preset, "r1-671b (DeepSeek-R1) or tiny (the embedded tiny-r1)")
+  command
+      ->add_option(
+          "--preset", wanted.preset,
+          "r1-671b (DeepSeek-R1), v2-lite (DeepSeek-V2-Lite), qwen2-7b or\nllama-8b (R1's distills), tiny (the "
+          "embedded tiny-r1)")
       ->type_name("NAME")
       ->required();
   add_count(*command, "--dense-layers", wanted.dense_layers, 0, 4095, "Leading dense layers (default: the model's)");

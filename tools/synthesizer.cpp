@@ -24,6 +24,7 @@ float projection_deviation(int64_t cols) {
 
 Spread spread_of(const runtime::ResidentTensor& tensor) {
   if (tensor.name.ends_with("e_score_correction_bias")) return {.deviation = 0.005f};
+  if (tensor.name.ends_with(".bias")) return {.deviation = 0.1f};
   if (tensor.cols == 0) return {.mean = 1.0f, .deviation = 0.02f};  // norms
   if (tensor.name.find("embed_tokens") != std::string::npos) return {.deviation = 1.0f};
   return {.deviation = projection_deviation(tensor.cols)};
@@ -42,7 +43,9 @@ Synthesizer::Synthesizer(SynthOptions options) : options_(std::move(options)) {
   // The tokenizer must fit, and be there, before anything is written.
   (void)runtime::ModelText::from_directory(options_.tokenizer_source, config_);
   shards_.emplace(plan_resident(), options_.shard_bytes);
-  layout_ = quant::ExpertLayout::make(options_.experts, config_.hidden_size, config_.moe_intermediate_size);
+  if (config_.has_experts()) {
+    layout_ = quant::ExpertLayout::make(options_.experts, config_.hidden_size, config_.moe_intermediate_size);
+  }
   const int64_t moe_layers = config_.num_hidden_layers - config_.first_k_dense_replace;
   total_bytes_ =
       shards_->total_bytes() + layout_.record_bytes * static_cast<uint64_t>(moe_layers * config_.n_routed_experts);
@@ -56,15 +59,18 @@ void Synthesizer::plan_config() {
   const int64_t dense_layers = options_.dense_layers.value_or(preset.dense_layers);
   const int64_t moe_layers = options_.moe_layers.value_or(preset.moe_layers);
   constexpr int64_t kMostLayers = 4096;  // ModelConfig's bound
-  if (dense_layers < 0 || moe_layers < 1 || dense_layers > kMostLayers || moe_layers > kMostLayers - dense_layers) {
+  const bool is_moe = preset.moe_layers > 0;
+  if (dense_layers < 0 || dense_layers > kMostLayers || moe_layers > kMostLayers - dense_layers ||
+      (is_moe ? moe_layers < 1 : moe_layers != 0 || dense_layers < 1)) {
     throw quant::Error(quant::ErrorKind::kUsage,
-                       {.what = "impossible number of layers",
-                        .expected = fmt::format("at least one MoE layer, at most {} in all", kMostLayers),
+                       {.what = fmt::format("impossible number of layers for {}", preset.name),
+                        .expected = fmt::format("at least one {} layer{}, at most {} in all", is_moe ? "MoE" : "dense",
+                                                is_moe ? "" : " and no MoE layer", kMostLayers),
                         .got = fmt::format("{} dense, {} MoE", dense_layers, moe_layers)});
   }
   quant::Json config = quant::parse_json(preset.config_json, "preset");
   config["num_hidden_layers"] = dense_layers + moe_layers;
-  config["first_k_dense_replace"] = dense_layers;
+  if (is_moe) config["first_k_dense_replace"] = dense_layers;
   config["vocab_size"] = options_.vocab_size.value_or(preset.vocab_size);
   if (options_.resident == quant::DType::kF8E4M3) {
     config["quantization_config"] = {{"activation_scheme", "dynamic"},

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <vector>
 
+#include "runtime/rope.h"
 #include "support/random_model.h"
 #include "support/same_bits.h"
 #include "support/tolerance.h"

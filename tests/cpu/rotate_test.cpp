@@ -29,5 +29,15 @@ TEST(Rotate, TurnsInterleavedPairsByTheirAngles) {
   EXPECT_EQ(y[6], 99.0f);
 }
 
+TEST(Rotate, TurnsHalvesAsItTurnsPairs) {
+  const float cos[] = {0.5f, -0.25f, 1.0f}, sin[] = {0.875f, 0.75f, 0.0f};
+  float pairs[6] = {1.0f, 2.0f, -3.0f, 0.5f, 4.0f, -1.5f};
+  float halves[6];
+  for (int i = 0; i < 6; ++i) halves[i % 2 * 3 + i / 2] = pairs[i];
+  rotate_pairs(pairs, cos, sin, 3);
+  rotate_halves(halves, cos, sin, 3);
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(halves[i % 2 * 3 + i / 2], pairs[i]) << i;
+}
+
 }  // namespace
 }  // namespace moraine::cpu

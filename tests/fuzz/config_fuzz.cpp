@@ -15,11 +15,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     const runtime::ModelConfig config =
         runtime::ModelConfig::parse({reinterpret_cast<const char*>(data), size}, "config.json");
-    MORAINE_CHECK(config.hidden_size > 0 && config.num_hidden_layers > 0 && config.qk_rope_head_dim % 2 == 0);
+    MORAINE_CHECK(config.hidden_size > 0 && config.num_hidden_layers > 0 && config.rope_dim() % 2 == 0);
     MORAINE_CHECK(config.n_routed_experts % config.n_group == 0 && config.topk_group <= config.n_group);
     MORAINE_CHECK(config.softmax_scale() > 0.0);
     const runtime::RopeTable rope(config);
-    MORAINE_CHECK(rope.frequencies().size() == static_cast<size_t>(config.qk_rope_head_dim / 2));
+    MORAINE_CHECK(rope.frequencies().size() == static_cast<size_t>(config.rope_dim() / 2));
+    MORAINE_CHECK(config.num_attention_heads % config.num_key_value_heads == 0);
+    if (!config.has_experts()) return 0;
     const std::vector<float> logits(static_cast<size_t>(config.n_routed_experts));
     std::vector<runtime::RoutedExpert> chosen(static_cast<size_t>(config.num_experts_per_tok));
     runtime::Router(config).route(logits, logits, chosen);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "quant/error.h"
 #include "support/expect_error.h"
 #include "support/test_data.h"
@@ -14,6 +16,9 @@ using testing::test_data;
 
 Json r1() {
   return quant::read_json(test_data("configs/deepseek-r1.json"));
+}
+Json v2_lite() {
+  return quant::read_json(test_data("oracle/models/v2-lite/config.json"));
 }
 ModelConfig parse(const Json& json) {
   return ModelConfig::parse(json.dump(), "config.json");
@@ -44,7 +49,7 @@ TEST(ModelConfig, ReadsEveryFieldOfR1) {
   EXPECT_EQ(config.v_head_dim, 128);
   EXPECT_EQ(config.max_position_embeddings, 163840);
   EXPECT_DOUBLE_EQ(config.rope_theta, 10000.0);
-  EXPECT_TRUE(config.rope_scaling.yarn);
+  EXPECT_EQ(config.rope_scaling.type, RopeScaling::Type::kYarn);
   EXPECT_DOUBLE_EQ(config.rope_scaling.factor, 40.0);
   EXPECT_EQ(config.rope_scaling.original_max_position_embeddings, 4096);
   EXPECT_DOUBLE_EQ(config.rms_norm_eps, 1e-6);
@@ -66,7 +71,7 @@ TEST(ModelConfig, TakesTheNewerRopeParameters) {
   json.erase("rope_theta");
   json["rope_parameters"] = parameters;
   const ModelConfig config = parse(json);
-  EXPECT_TRUE(config.rope_scaling.yarn);
+  EXPECT_EQ(config.rope_scaling.type, RopeScaling::Type::kYarn);
   EXPECT_DOUBLE_EQ(config.rope_theta, 20000.0);
 }
 
@@ -79,9 +84,93 @@ TEST(ModelConfig, IgnoresUnknownFieldsAndTakesAListOfEndTokens) {
 }
 
 TEST(ModelConfig, NamesAnUnknownArchitecture) {
-  const Json qwen = quant::read_json(test_data("configs/r1-distill-qwen-7b.json"));
-  testing::expect_error(quant::ErrorKind::kBadFile, {"config.json", "model_type", "'qwen2' is not supported"},
-                        [&] { parse(qwen); });
+  Json json = r1();
+  json["model_type"] = "mixtral";
+  testing::expect_error(
+      quant::ErrorKind::kBadFile,
+      {"config.json", "model_type: 'mixtral' is not supported", "deepseek_v3, deepseek_v2, qwen2, llama"},
+      [&] { parse(json); });
+}
+
+TEST(ModelConfig, KnowsAnArchitectureByItsClass) {
+  Json json = quant::read_json(test_data("configs/r1-distill-qwen-7b.json"));
+  json.erase("model_type");
+  EXPECT_EQ(parse(json).model_type, "qwen2");
+}
+
+TEST(ModelConfig, ReadsV2Lite) {
+  const ModelConfig config = parse(v2_lite());
+  EXPECT_EQ(config.attention, AttentionKind::kLatent);
+  EXPECT_EQ(config.q_lora_rank, 0);
+  EXPECT_EQ(config.scoring_func, ScoringFunc::kSoftmax);
+  EXPECT_EQ(config.topk_method, TopkMethod::kGreedy);
+  EXPECT_FALSE(config.norm_topk_prob);
+  EXPECT_FALSE(config.has_correction_bias());
+  EXPECT_EQ(config.shared_intermediate_size(), 128);
+  EXPECT_TRUE(config.is_moe_layer(1));
+  const double m = 0.1 * 0.707 * std::log(40.0) + 1.0;
+  EXPECT_DOUBLE_EQ(config.softmax_scale(), m * m / std::sqrt(48.0));
+}
+
+TEST(ModelConfig, ReadsTheGroupsOfV2) {
+  Json json = v2_lite();
+  json["topk_method"] = "group_limited_greedy";
+  json["n_group"] = 8;
+  json["topk_group"] = 3;
+  json["routed_scaling_factor"] = 16.0;
+  const ModelConfig config = parse(json);
+  EXPECT_EQ(config.topk_method, TopkMethod::kGroupLimitedGreedy);
+  EXPECT_EQ(config.n_group, 8);
+  EXPECT_EQ(config.topk_group, 3);
+  // Groups mean nothing to the greedy method, whatever the file says of them.
+  json["topk_method"] = "greedy";
+  EXPECT_EQ(parse(json).n_group, 1);
+}
+
+TEST(ModelConfig, RefusesWhatV2DoesNotHave) {
+  const std::pair<const char*, Json> unsupported[] = {
+      {"scoring_func", "sigmoid"}, {"topk_method", "noaux_tc"}, {"norm_topk_prob", true}};
+  for (const auto& [field, value] : unsupported) {
+    Json json = v2_lite();
+    json[field] = value;
+    testing::expect_error(quant::ErrorKind::kBadFile, {field}, [&] { parse(json); });
+  }
+}
+
+TEST(ModelConfig, ReadsTheDistills) {
+  const ModelConfig qwen = parse(quant::read_json(test_data("configs/r1-distill-qwen-7b.json")));
+  EXPECT_EQ(qwen.attention, AttentionKind::kGrouped);
+  EXPECT_EQ(qwen.rope_pairs, RopePairs::kHalves);
+  EXPECT_EQ(qwen.rope_scaling.type, RopeScaling::Type::kNone);
+  EXPECT_TRUE(qwen.qkv_bias);
+  EXPECT_FALSE(qwen.tie_word_embeddings);
+  EXPECT_EQ(qwen.num_key_value_heads, 4);
+  EXPECT_EQ(qwen.head_dim, 128);
+  EXPECT_EQ(qwen.rope_dim(), 128);
+  EXPECT_FALSE(qwen.has_experts());
+  EXPECT_FALSE(qwen.is_moe_layer(27));
+  EXPECT_DOUBLE_EQ(qwen.softmax_scale(), 1.0 / std::sqrt(128.0));
+
+  const ModelConfig llama = parse(quant::read_json(test_data("configs/r1-distill-llama-8b.json")));
+  EXPECT_EQ(llama.model_type, "llama");
+  EXPECT_FALSE(llama.qkv_bias);
+  EXPECT_EQ(llama.rope_scaling.type, RopeScaling::Type::kLlama3);
+  EXPECT_DOUBLE_EQ(llama.rope_scaling.factor, 8.0);
+  EXPECT_DOUBLE_EQ(llama.rope_scaling.high_freq_factor, 4.0);
+  EXPECT_EQ(llama.rope_scaling.original_max_position_embeddings, 8192);
+}
+
+TEST(ModelConfig, RefusesWhatTheDistillsDoNotHave) {
+  const std::pair<const char*, Json> unsupported[] = {
+      {"num_key_value_heads", 3}, {"head_dim", 127}, {"mlp_bias", true}, {"use_sliding_window", true}};
+  for (const auto& [field, value] : unsupported) {
+    Json json = quant::read_json(test_data("configs/r1-distill-qwen-7b.json"));
+    json[field] = value;
+    testing::expect_error(quant::ErrorKind::kBadFile, {field}, [&] { parse(json); });
+  }
+  Json json = quant::read_json(test_data("configs/r1-distill-llama-8b.json"));
+  json["rope_scaling"]["high_freq_factor"] = 1.0;
+  testing::expect_error(quant::ErrorKind::kBadFile, {"rope_scaling.high_freq_factor"}, [&] { parse(json); });
 }
 
 TEST(ModelConfig, ReportsEveryFaultAtOnce) {
@@ -112,9 +201,11 @@ TEST(ModelConfig, RefusesSizesThatCouldOverflow) {
 }
 
 TEST(ModelConfig, RefusesWhatItDoesNotBuild) {
-  const std::pair<const char*, Json> unsupported[] = {
-      {"attention_bias", true}, {"tie_word_embeddings", true}, {"hidden_act", "gelu"},  {"topk_method", "greedy"},
-      {"moe_layer_freq", 2},    {"q_lora_rank", nullptr},      {"qk_rope_head_dim", 63}};
+  const std::pair<const char*, Json> unsupported[] = {{"attention_bias", true},
+                                                      {"hidden_act", "gelu"},
+                                                      {"topk_method", "greedy"},
+                                                      {"moe_layer_freq", 2},
+                                                      {"qk_rope_head_dim", 63}};
   for (const auto& [field, value] : unsupported) {
     Json json = r1();
     json[field] = value;

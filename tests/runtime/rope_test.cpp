@@ -34,6 +34,18 @@ TEST(RopeTable, MatchesTheYarnGoldensOfR1) {
   }
 }
 
+TEST(RopeTable, MatchesTheGoldensOfLlama3) {
+  const quant::Json golden = quant::read_json(testing::test_data("vectors/rope_llama3.json"));
+  const RopeTable table(ModelConfig::parse(
+      quant::read_text(testing::test_data("configs/r1-distill-llama-8b.json"), 1 << 20), "config.json"));
+  ASSERT_EQ(table.frequencies().size(), golden["inv_freq"].size());
+  for (size_t i = 0; i < table.frequencies().size(); ++i) {
+    const double expected = golden["inv_freq"][i].get<double>();
+    EXPECT_NEAR(table.frequencies()[i], expected, 1e-14 * expected) << i;
+  }
+  EXPECT_DOUBLE_EQ(table.multiplier(), 1.0);
+}
+
 TEST(RopeTable, WithoutScalingIsPlainRope) {
   ModelConfig config;
   config.qk_rope_head_dim = 8;
@@ -48,7 +60,7 @@ TEST(RopeTable, WithoutScalingIsPlainRope) {
 TEST(RopeTable, WithoutMscaleAllDimTheCorrectionIsOnCosAndSin) {
   ModelConfig config;
   config.qk_rope_head_dim = 8;
-  config.rope_scaling = {.yarn = true, .factor = 40.0, .original_max_position_embeddings = 4096};
+  config.rope_scaling = {.type = RopeScaling::Type::kYarn, .factor = 40.0, .original_max_position_embeddings = 4096};
   const RopeTable table(config);
   EXPECT_DOUBLE_EQ(table.multiplier(), 0.1 * std::log(40.0) + 1.0);
 }

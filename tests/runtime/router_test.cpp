@@ -74,6 +74,29 @@ TEST(Router, TiesGoToTheLowerIndex) {
   EXPECT_EQ(chosen_ids(router, std::vector<float>(8, 0.3f), std::vector<float>(8, 0.0f)), (std::vector<int32_t>{0, 1}));
 }
 
+TEST(Router, SoftmaxWeightsAreNotNormalised) {
+  ModelConfig config = config_of(4, 1, 1, 2);
+  config.scoring_func = ScoringFunc::kSoftmax;
+  config.topk_method = TopkMethod::kGreedy;
+  config.norm_topk_prob = false;
+  config.routed_scaling_factor = 16.0;
+  std::vector<RoutedExpert> chosen(2);
+  const float big = 500.0f;  // exp(big) alone would overflow
+  Router(config).route(std::vector{big, big + std::log(4.0f), big + std::log(2.0f), big}, {}, chosen);
+  EXPECT_EQ(chosen[0].expert, 1);
+  EXPECT_EQ(chosen[1].expert, 2);
+  EXPECT_NEAR(chosen[0].weight, 16.0 * 4 / 8, 1e-3);  // log(4) beside 500 has 16 bits left
+  EXPECT_NEAR(chosen[1].weight, 16.0 * 2 / 8, 1e-3);
+}
+
+TEST(Router, GroupLimitedGreedyRanksGroupsByTheirBest) {
+  // The case above the other way round: the group with the single best expert is kept.
+  ModelConfig config = config_of(4, 2, 1, 2);
+  config.scoring_func = ScoringFunc::kSoftmax;
+  config.topk_method = TopkMethod::kGroupLimitedGreedy;
+  EXPECT_EQ(chosen_ids(Router(config), {2.0f, -9.0f, 1.5f, 1.4f}, {}), (std::vector<int32_t>{0, 1}));
+}
+
 TEST(Router, ExtremeLogitsGiveFiniteWeights) {
   const Router router(config_of(4, 1, 1, 2));
   std::vector<RoutedExpert> chosen(2);

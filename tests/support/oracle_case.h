@@ -10,10 +10,10 @@
 
 namespace moraine::testing {
 
-/// One reference output of tests/data/oracle/tiny-r1 (its README says how it was made).
+/// One file of reference outputs of tests/data/oracle (its README says how they were made).
 class OracleCase {
  public:
-  explicit OracleCase(const std::string& name) : file_(test_data("oracle/tiny-r1/" + name + ".safetensors")) {
+  explicit OracleCase(const std::string& name) : file_(test_data("oracle/" + name + ".safetensors")) {
     for (quant::TensorInfo& tensor : quant::read_safetensors_header(file_)) tensors_.push_back(std::move(tensor));
   }
 

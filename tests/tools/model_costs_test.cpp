@@ -117,5 +117,30 @@ TEST(ModelCosts, APromptSharesWeightsAndCountsPairs) {
   EXPECT_DOUBLE_EQ(prompt[LayerKind::kEmbed].weight_bytes, 100 * 2.0 * 7168);
 }
 
+TEST(ModelCosts, ADenseModelReadsEverythingOnce) {
+  runtime::Model model;
+  model.config.attention = runtime::AttentionKind::kGrouped;
+  model.config.num_hidden_layers = 1;
+  model.config.num_attention_heads = 28;
+  model.config.num_key_value_heads = 4;
+  model.config.head_dim = 128;
+  model.embed_tokens = matrix(quant::DType::kBF16, 1000, 3584);
+  model.norm.resize(3584);
+  runtime::LayerWeights& layer = model.layers.emplace_back();
+  layer.q_proj = matrix(quant::DType::kBF16, 3584, 3584);
+  layer.k_proj = matrix(quant::DType::kBF16, 512, 3584);
+  layer.v_proj = matrix(quant::DType::kBF16, 512, 3584);
+  layer.o_proj = matrix(quant::DType::kBF16, 3584, 3584);
+  layer.q_bias.resize(3584);
+  layer.ffn = ffn(quant::DType::kBF16, 3584, 18944);
+  const StepCosts costs = ModelCosts(model, std::vector<quant::ExpertLayout>(1)).decode(9.0);
+  const double weights = 2 * 3584.0 * (3584 + 512);
+  EXPECT_DOUBLE_EQ(costs[LayerKind::kAttention].weight_bytes, 2 * weights + 4 * 3584.0);
+  EXPECT_DOUBLE_EQ(costs[LayerKind::kAttention].flop, 2 * weights + 10 * 4 * 28 * 128.0);
+  EXPECT_DOUBLE_EQ(costs[LayerKind::kDenseFfn].flop, 2 * 3 * 3584.0 * 18944);
+  EXPECT_DOUBLE_EQ(costs[LayerKind::kHead].weight_bytes, 2 * 3584.0 * 1000 + 4 * 3584) << "the embedding is the head";
+  EXPECT_EQ(costs[LayerKind::kRouted].flop + costs[LayerKind::kShared].flop + costs[LayerKind::kRoute].flop, 0.0);
+}
+
 }  // namespace
 }  // namespace moraine::tools

@@ -10,11 +10,13 @@
 #include "cpu/cpu_backend.h"
 #include "runtime/engine.h"
 #include "runtime/weight_loader.h"
+#include "support/model_run.h"
 #include "support/oracle_case.h"
 
 namespace moraine {
 namespace {
 
+using testing::ModelRun;
 using testing::OracleCase;
 
 struct Settings {
@@ -43,69 +45,20 @@ std::unique_ptr<runtime::Engine> open_tiny_r1(const Settings& settings) {
   return std::make_unique<runtime::Engine>(std::move(parts));
 }
 
-/// Everything that a run over `ids` computes.
-struct ModelRun final : runtime::StepObserver {
-  std::vector<float> logits;                               // [tokens, vocab]
-  std::vector<std::vector<float>> hiddens;                 // [layer count][tokens, hidden]
-  std::vector<std::vector<runtime::RoutedExpert>> routes;  // [layer][tokens, top_k]
-
-  bool wants_hidden() const override { return true; }
-  void hidden(int layer_count, std::span<const float> values) override {
-    auto& all = hiddens[static_cast<size_t>(layer_count)];
-    all.insert(all.end(), values.begin(), values.end());
-  }
-  void routed(int layer, std::span<const runtime::RoutedExpert> chosen) override {
-    auto& all = routes[static_cast<size_t>(layer)];
-    all.insert(all.end(), chosen.begin(), chosen.end());
-  }
-};
-
-/// Takes `ids` through the model `rows_per_step` at a time.
 ModelRun run_ids(runtime::Engine& engine, std::span<const int32_t> ids, int32_t rows_per_step) {
-  const auto vocab = static_cast<size_t>(engine.config().vocab_size);
-  ModelRun run;
-  run.hiddens.resize(static_cast<size_t>(engine.config().num_hidden_layers) + 1);
-  run.routes.resize(static_cast<size_t>(engine.config().num_hidden_layers));
   runtime::Session session = engine.new_session();
-  for (size_t at = 0; at < ids.size(); at += static_cast<size_t>(rows_per_step)) {
-    const auto step_ids = ids.subspan(at, std::min(static_cast<size_t>(rows_per_step), ids.size() - at));
-    const runtime::SequenceSlice slice{&session.cache(), static_cast<int64_t>(at), 0,
-                                       static_cast<int32_t>(step_ids.size())};
-    std::vector<int32_t> rows(step_ids.size());
-    for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int32_t>(i);
-    run.logits.resize((at + step_ids.size()) * vocab);
-    engine.transformer().step({step_ids, std::span(&slice, 1)}, rows, std::span(run.logits).subspan(at * vocab), {},
-                              &run);
-  }
-  return run;
-}
-
-/// max |Δ| ÷ (range of the reference), and the same argmax in every row.
-void expect_logits(std::span<const float> got, std::span<const float> expected, size_t vocab, double bound) {
-  ASSERT_EQ(got.size(), expected.size());
-  const auto [low, high] = std::minmax_element(expected.begin(), expected.end());
-  double worst = 0.0;
-  for (size_t i = 0; i < got.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(got[i]) - expected[i]));
-  EXPECT_LE(worst / (*high - *low), bound);
-  ::testing::Test::RecordProperty("worst_delta_of_range", fmt::format("{:.3e}", worst / (*high - *low)));
-  for (size_t row = 0; row * vocab < got.size(); ++row) {
-    const auto best = [&](std::span<const float> all) {
-      const auto values = all.subspan(row * vocab, vocab);
-      return std::max_element(values.begin(), values.end()) - values.begin();
-    };
-    EXPECT_EQ(best(got), best(expected)) << "row " << row;
-  }
+  return testing::run_ids(engine.transformer(), session.cache(), ids, rows_per_step);
 }
 
 void expect_parity(const std::string& name, const Settings& settings, int32_t rows_per_step) {
-  const OracleCase oracle(name);
+  const OracleCase oracle("tiny-r1/" + name);
   const auto engine = open_tiny_r1(settings);
   const auto vocab = static_cast<size_t>(engine->config().vocab_size);
   const std::vector<int32_t> ids = oracle.ints("ids");
   const ModelRun run = run_ids(*engine, ids, rows_per_step);
 
   const std::vector<float> expected = oracle.floats("logits");  // all rows, or the last 16
-  expect_logits(std::span(run.logits).last(expected.size()), expected, vocab, 2e-3);
+  testing::expect_logits(std::span(run.logits).last(expected.size()), expected, vocab, 2e-3);
   for (size_t layer = 0; layer < run.routes.size(); ++layer) {
     const std::string prefix = fmt::format("layer{}.", layer);
     if (!oracle.has(prefix + "topk")) continue;
@@ -164,7 +117,7 @@ TEST_P(ParityLongSlow, PrefillInChunks) {
 INSTANTIATE_TEST_SUITE_P(Oracle, ParityLongSlow, ::testing::Values("past_yarn_original", "long"), case_name);
 
 TEST(DeterminismSlow, TheSameBitsForAnyThreadCountCacheAndIsa) {
-  const std::vector<int32_t> ids = OracleCase("random129").ints("ids");
+  const std::vector<int32_t> ids = OracleCase("tiny-r1/random129").ints("ids");
   const ModelRun base = run_ids(*open_tiny_r1({}), ids, 64);
   const Settings others[] = {{.threads = 1}, {.slots = 4}, {.threads = 1, .slots = 112}, {.reference = true}};
   for (const Settings& settings : others) {
@@ -175,8 +128,8 @@ TEST(DeterminismSlow, TheSameBitsForAnyThreadCountCacheAndIsa) {
 
 TEST(DeterminismSlow, ASequenceIsComputedAsIfAlone) {
   const auto engine = open_tiny_r1({});
-  const std::vector<int32_t> a = OracleCase("sum").ints("ids");
-  const std::vector<int32_t> b = OracleCase("random17").ints("ids");
+  const std::vector<int32_t> a = OracleCase("tiny-r1/sum").ints("ids");
+  const std::vector<int32_t> b = OracleCase("tiny-r1/random17").ints("ids");
   const auto vocab = static_cast<size_t>(engine->config().vocab_size);
   const ModelRun alone_a = run_ids(*engine, a, 512);
   const ModelRun alone_b = run_ids(*engine, b, 512);

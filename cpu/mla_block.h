@@ -1,0 +1,47 @@
+#pragma once
+
+#include <vector>
+
+#include "cpu/attention_block.h"
+#include "cpu/mla_attention.h"
+#include "cpu/row_angles.h"
+#include "cpu/workers.h"
+
+namespace moraine::cpu {
+
+/// Multi-head latent attention (shared/spec/deepseek-v3.md §3.1, §3.2).
+class MlaBlock final : public AttentionBlock {
+ public:
+  /// Both outlive this.
+  MlaBlock(const runtime::ModelConfig& config, Workers& workers);
+
+  std::unique_ptr<runtime::KvCache> make_cache() const override;
+  void begin_step(const runtime::StepBatch& batch) override;
+  const float* attend(int layer, const runtime::LayerWeights& weights, const float* normed) override;
+  void commit() override;
+
+ private:
+  /// One sequence of the present step.
+  struct Slice {
+    LatentCache* cache = nullptr;
+    int64_t first_position = 0;
+    int64_t first_row = 0;
+    int64_t row_count = 0;
+  };
+
+  void project_queries(const runtime::LayerWeights& weights, const float* normed);
+  void append_latents(int layer, const runtime::LayerWeights& weights, const float* normed);
+
+  const runtime::ModelConfig& config_;
+  Workers& workers_;
+  MlaShape shape_;
+  RowAngles angles_;
+  std::vector<Slice> slices_;
+  int64_t rows_ = 0;
+  FloatBuffer query_latents_;  // [rows, q_lora_rank]
+  FloatBuffer queries_;        // [rows, heads, nope | rope]
+  FloatBuffer latents_;        // [rows, kv_lora_rank | rope]
+  FloatBuffer attended_;       // [rows, heads, v]
+};
+
+}  // namespace moraine::cpu
