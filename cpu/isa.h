@@ -13,6 +13,10 @@ enum class Isa { kScalar, kAvx2, kAvx512 };
 /// Whether this machine, and its operating system, run the kernels of `isa`.
 bool isa_available(Isa isa) noexcept;
 
+/// Whether this process may use tiles: the processor has AMX with int8 and bf16, and the operating system grants the
+/// larger state, which is asked for once per process. It then holds for all its threads, whenever they started.
+bool amx_usable() noexcept;
+
 /// Name of the best available instruction set: "avx512", "avx2" or "scalar".
 const char* isa_name() noexcept;
 
