@@ -15,7 +15,23 @@ enum class DType : uint8_t {
   kF8E4M3,
   kQ8_0,
   kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ2_K,
+  kQ3_K,
   kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kIQ4_NL,
+  kIQ4_XS,
+  kIQ3_XXS,
+  kIQ3_S,
+  kIQ2_XXS,
+  kIQ2_XS,
+  kIQ2_S,
+  kIQ1_S,
+  kIQ1_M,
   // Valid in a safetensors file, refused where a weight is needed
   kBool,
   kU8,
@@ -49,7 +65,13 @@ int64_t block_elements(DType type);
 /// Bits per block (sub-byte plain types: bits per element).
 int64_t block_bits(DType type);
 
-/// True if `type` can be a weight matrix (the first row of the enum).
+/// True if `type` can be a weight matrix (the first part of the enum).
 bool is_weight_dtype(DType type);
+
+/// The dtype that GGUF files write as number `ggml_type`, or nothing (types of run time, removed ones, unknown ones).
+std::optional<DType> dtype_from_ggml_type(uint32_t ggml_type);
+
+/// The number that GGUF files write for `type`, or nothing if they have none.
+std::optional<uint32_t> ggml_type(DType type);
 
 }  // namespace moraine::quant

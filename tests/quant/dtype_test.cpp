@@ -44,21 +44,41 @@ TEST(DType, BitsOfPlainNumbers) {
   }
 }
 
-TEST(DType, BlockFormats) {
-  EXPECT_EQ(block_elements(DType::kQ8_0), 32);
-  EXPECT_EQ(block_bits(DType::kQ8_0), 34 * 8);
-  EXPECT_EQ(block_elements(DType::kQ4_0), 32);
-  EXPECT_EQ(block_bits(DType::kQ4_0), 18 * 8);
-  EXPECT_EQ(block_elements(DType::kQ4_K), 256);
-  EXPECT_EQ(block_bits(DType::kQ4_K), 144 * 8);
+/// ggml's public table: number, elements and bytes of a block.
+TEST(DType, BlockFormatsAreThoseOfGguf) {
+  const struct {
+    DType type;
+    uint32_t ggml_type;
+    int64_t elements, bytes;
+  } expected[] = {{DType::kQ8_0, 8, 32, 34},      {DType::kQ4_0, 2, 32, 18},     {DType::kQ4_1, 3, 32, 20},
+                  {DType::kQ5_0, 6, 32, 22},      {DType::kQ5_1, 7, 32, 24},     {DType::kQ2_K, 10, 256, 84},
+                  {DType::kQ3_K, 11, 256, 110},   {DType::kQ4_K, 12, 256, 144},  {DType::kQ5_K, 13, 256, 176},
+                  {DType::kQ6_K, 14, 256, 210},   {DType::kIQ4_NL, 20, 32, 18},  {DType::kIQ4_XS, 23, 256, 136},
+                  {DType::kIQ3_XXS, 18, 256, 98}, {DType::kIQ3_S, 21, 256, 110}, {DType::kIQ2_XXS, 16, 256, 66},
+                  {DType::kIQ2_XS, 17, 256, 74},  {DType::kIQ2_S, 22, 256, 82},  {DType::kIQ1_S, 19, 256, 50},
+                  {DType::kIQ1_M, 29, 256, 56},   {DType::kF32, 0, 1, 4},        {DType::kF16, 1, 1, 2},
+                  {DType::kBF16, 30, 1, 2},       {DType::kF64, 28, 1, 8},       {DType::kI32, 26, 1, 4}};
+  for (const auto& [type, number, elements, bytes] : expected) {
+    EXPECT_EQ(block_elements(type), elements) << dtype_name(type);
+    EXPECT_EQ(block_bits(type), 8 * bytes) << dtype_name(type);
+    EXPECT_EQ(ggml_type(type), number) << dtype_name(type);
+    EXPECT_EQ(dtype_from_ggml_type(number), type) << dtype_name(type);
+  }
 }
 
-TEST(DType, WeightTypes) {
-  const std::set<DType> weights = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kF8E4M3,
-                                   DType::kQ8_0, DType::kQ4_0, DType::kQ4_K};
+TEST(DType, GgmlNumbersWithoutADTypeAreNothing) {
+  // Removed (4, 5, 31 – 33, 36 – 38), of run time (9, 15), not supported (34, 35, 39 – 41), unknown.
+  for (const uint32_t number : {4u, 5u, 9u, 15u, 31u, 33u, 34u, 35u, 36u, 38u, 39u, 41u, 97u, 0xffffffffu}) {
+    EXPECT_EQ(dtype_from_ggml_type(number), std::nullopt) << number;
+  }
+  EXPECT_EQ(ggml_type(DType::kF8E4M3), std::nullopt);
+}
+
+TEST(DType, WeightTypesArePlainNumbersAndBlockFormats) {
+  const std::set<DType> plain = {DType::kF32, DType::kF16, DType::kBF16, DType::kF8E4M3};
   for (int i = 0; i < kDTypeCount; ++i) {
     const auto type = static_cast<DType>(i);
-    EXPECT_EQ(is_weight_dtype(type), weights.contains(type)) << dtype_name(type);
+    EXPECT_EQ(is_weight_dtype(type), plain.contains(type) || block_elements(type) > 1) << dtype_name(type);
   }
 }
 
