@@ -86,6 +86,25 @@ Checkpoint Checkpoint::open(const fs::path& directory) {
   return checkpoint;
 }
 
+Checkpoint Checkpoint::from_tensors(fs::path location, std::vector<fs::path> files, std::vector<TensorInfo> tensors) {
+  Checkpoint checkpoint;
+  checkpoint.directory_ = std::move(location);
+  checkpoint.files_ = std::move(files);
+  for (const fs::path& file : checkpoint.files_) {
+    checkpoint.descriptors_.push_back(std::make_shared<UniqueFd>(open_for_read(file)));
+  }
+  for (TensorInfo& tensor : tensors) {
+    MORAINE_CHECK(tensor.file >= 0 && static_cast<size_t>(tensor.file) < checkpoint.files_.size());
+    std::string name = tensor.name;
+    const auto [known, is_new] = checkpoint.tensors_.try_emplace(std::move(name), std::move(tensor));
+    if (is_new) continue;
+    throw Error(
+        ErrorKind::kBadFile,
+        {.what = "two tensors are the same part of the model", .file = checkpoint.directory_, .item = known->first});
+  }
+  return checkpoint;
+}
+
 void Checkpoint::add_file(const fs::path& file, BlockFormats block_formats) {
   auto descriptor = std::make_shared<UniqueFd>(open_for_read(file));
   for (TensorInfo& tensor : read_safetensors_header(descriptor->get(), file, block_formats)) {

@@ -51,14 +51,20 @@ std::vector<TensorInfo> parse_safetensors_header(std::string_view header, uint64
                                                  const std::filesystem::path& file,
                                                  BlockFormats block_formats = BlockFormats::kRefused);
 
-/// A directory's safetensors files as one table of tensors: either one model.safetensors or the shards that
-/// model.safetensors.index.json names. Reads are plain pread, safe from several threads.
+/// A model's weights as one table of tensors by their Hugging Face names: a directory's safetensors files (one
+/// model.safetensors, or the shards that model.safetensors.index.json names), or tensors found in files of another
+/// format. Reads are plain pread, safe from several threads.
 class Checkpoint {
  public:
   /// Opens and validates every shard. Throws Error(kBadFile): all missing shards are named in one message, Git-LFS
   /// pointers and incomplete downloads are recognised, an unsafe file name in the index is refused. Tensors in block
   /// formats are accepted if the directory is a Moraine pack.
   static Checkpoint open(const std::filesystem::path& directory);
+
+  /// The same for tensors that lie in files of another format: `tensors` have distinct names and index `files`;
+  /// directory() is `location`, the model's name in messages. Throws Error(kIo / kBadFile) if a file can't be opened.
+  static Checkpoint from_tensors(std::filesystem::path location, std::vector<std::filesystem::path> files,
+                                 std::vector<TensorInfo> tensors);
 
   const std::vector<std::filesystem::path>& files() const { return files_; }
   /// All tensors, ascending by name.

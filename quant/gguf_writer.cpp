@@ -1,0 +1,105 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "quant/error.h"
+#include "quant/file_io.h"
+#include "quant/gguf.h"
+
+namespace moraine::quant {
+namespace {
+
+constexpr uint64_t kAlignment = 32;  // the format's default
+constexpr uint32_t kVersion = 3;
+
+uint64_t aligned(uint64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+std::string header_text(const GgufWriter::Metadata& metadata, const std::vector<TensorInfo>& tensors,
+                        const std::filesystem::path& file) {
+  std::string text = "GGUF";
+  append_number(text, kVersion);
+  append_number(text, static_cast<uint64_t>(tensors.size()));
+  append_number(text, static_cast<uint64_t>(metadata.size()));
+  for (const auto& [key, value] : metadata) {
+    append_gguf_string(text, key);
+    value.append_to(text);
+  }
+  uint64_t offset = 0;
+  for (const TensorInfo& tensor : tensors) {
+    const auto number = ggml_type(tensor.dtype);
+    if (!number) {
+      throw Error(
+          ErrorKind::kBadFile,
+          {.what = fmt::format("GGUF has no type {}", dtype_name(tensor.dtype)), .file = file, .item = tensor.name});
+    }
+    append_gguf_string(text, tensor.name);
+    append_number(text, static_cast<uint32_t>(tensor.shape.size()));
+    for (auto dim = tensor.shape.rbegin(); dim != tensor.shape.rend(); ++dim) append_number(text, *dim);
+    append_number(text, *number);
+    append_number(text, offset);
+    offset += aligned(tensor.size_bytes);
+  }
+  text.resize(aligned(text.size()), '\0');
+  return text;
+}
+
+}  // namespace
+
+struct GgufWriter::Impl {
+  AtomicFile out;
+  std::vector<uint64_t> sizes_bytes;  // [n_tensors]
+  uint64_t file_size_bytes = 0;
+  size_t current = 0;
+  uint64_t written_bytes = 0;  // of the current tensor
+};
+
+GgufWriter::GgufWriter(std::filesystem::path file, const Metadata& metadata, std::vector<TensorInfo> tensors) {
+  const std::string header = header_text(metadata, tensors, file);
+  uint64_t file_size_bytes = header.size();
+  for (const TensorInfo& tensor : tensors) file_size_bytes += aligned(tensor.size_bytes);
+  // The reader's rules are the writer's too.
+  const auto read = [&](std::span<std::byte> out, uint64_t offset) {
+    // A short header is read in one piece that reaches into the tensors.
+    const uint64_t count = std::min<uint64_t>(out.size(), header.size() - offset);
+    std::memcpy(out.data(), header.data() + offset, count);
+  };
+  const GgufPart part = parse_gguf(read, file_size_bytes, file);
+  std::vector<uint64_t> sizes_bytes;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    MORAINE_CHECK(part.tensors[i].size_bytes == tensors[i].size_bytes);
+    sizes_bytes.push_back(tensors[i].size_bytes);
+  }
+  impl_.reset(new Impl{
+      .out = AtomicFile(std::move(file)), .sizes_bytes = std::move(sizes_bytes), .file_size_bytes = file_size_bytes});
+  impl_->out.append(header);
+}
+
+GgufWriter::~GgufWriter() = default;
+
+void GgufWriter::write(std::span<const std::byte> bytes) {
+  MORAINE_CHECK(impl_->current < impl_->sizes_bytes.size());
+  const uint64_t size_bytes = impl_->sizes_bytes[impl_->current];
+  MORAINE_CHECK(bytes.size() <= size_bytes - impl_->written_bytes);
+  impl_->out.append(bytes);
+  impl_->written_bytes += bytes.size();
+  if (impl_->written_bytes < size_bytes) return;
+  constexpr std::array<std::byte, kAlignment> kZeros{};
+  impl_->out.append(std::span(kZeros).first(aligned(size_bytes) - size_bytes));
+  ++impl_->current;
+  impl_->written_bytes = 0;
+}
+
+void GgufWriter::finish() {
+  MORAINE_CHECK(impl_->current == impl_->sizes_bytes.size());
+  impl_->out.finish();
+}
+
+uint64_t GgufWriter::file_bytes() const {
+  return impl_->file_size_bytes;
+}
+
+}  // namespace moraine::quant
