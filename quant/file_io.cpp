@@ -160,6 +160,12 @@ void AtomicFile::append(std::string_view text) {
   append(std::as_bytes(std::span(text)));
 }
 
+void AtomicFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
+  MORAINE_CHECK(fd_);
+  pwrite_all(fd_.get(), bytes, offset, temporary_);
+  size_bytes_ = std::max(size_bytes_, offset + bytes.size());
+}
+
 void AtomicFile::finish() {
   MORAINE_CHECK(fd_);
   sync_file(fd_.get(), temporary_);

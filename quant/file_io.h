@@ -63,6 +63,8 @@ class AtomicFile {
   /// Throws Error(kNotEnough) when the disk is full, else Error(kIo).
   void append(std::span<const std::byte> bytes);
   void append(std::string_view text);
+  /// Writes at byte `offset`, beyond the end too: what lies between is zeros until it is written.
+  void write_at(uint64_t offset, std::span<const std::byte> bytes);
   uint64_t size_bytes() const { return size_bytes_; }
 
   /// fsync, rename, fsync of the directory. Call once; nothing may follow. Throws Error(kIo / kNotEnough).

@@ -64,7 +64,7 @@ class Gguf {
 };
 
 /// Writes one GGUF file: tmp + fsync + rename, so that the name only ever holds a whole file. Tensors lie in the given
-/// order, each at a multiple of 32, and may come in pieces.
+/// order, each at a multiple of 32; their bytes come in pieces and in any order, as experts come one by one.
 class GgufWriter {
  public:
   using Metadata = std::vector<std::pair<std::string, GgufValue>>;
@@ -76,9 +76,10 @@ class GgufWriter {
   GgufWriter(const GgufWriter&) = delete;
   GgufWriter& operator=(const GgufWriter&) = delete;
 
-  /// The next bytes of the tensor that is not complete yet; not beyond its end. Throws Error(kIo / kNotEnough).
-  void write(std::span<const std::byte> bytes);
-  /// All tensors written: flushes to the disk and gives the file its name.
+  /// Bytes [offset, offset + bytes.size()) of a tensor, by its place in the list; may be repeated. Throws Error(kIo /
+  /// kNotEnough).
+  void write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes);
+  /// All bytes of all tensors written: flushes to the disk and gives the file its name.
   void finish();
   /// Of the whole file.
   uint64_t file_bytes() const;

@@ -50,11 +50,16 @@ std::string header_text(const GgufWriter::Metadata& metadata, const std::vector<
 }  // namespace
 
 struct GgufWriter::Impl {
+  /// Where a tensor lies.
+  struct Place {
+    uint64_t offset = 0;
+    uint64_t size_bytes = 0;
+    uint64_t missing_bytes = 0;
+  };
+
   AtomicFile out;
-  std::vector<uint64_t> sizes_bytes;  // [n_tensors]
+  std::vector<Place> places;  // [n_tensors]
   uint64_t file_size_bytes = 0;
-  size_t current = 0;
-  uint64_t written_bytes = 0;  // of the current tensor
 };
 
 GgufWriter::GgufWriter(std::filesystem::path file, const Metadata& metadata, std::vector<TensorInfo> tensors) {
@@ -68,33 +73,32 @@ GgufWriter::GgufWriter(std::filesystem::path file, const Metadata& metadata, std
     std::memcpy(out.data(), header.data() + offset, count);
   };
   const GgufPart part = parse_gguf(read, file_size_bytes, file);
-  std::vector<uint64_t> sizes_bytes;
+  std::vector<Impl::Place> places;
   for (size_t i = 0; i < tensors.size(); ++i) {
     MORAINE_CHECK(part.tensors[i].size_bytes == tensors[i].size_bytes);
-    sizes_bytes.push_back(tensors[i].size_bytes);
+    places.push_back({part.tensors[i].offset, tensors[i].size_bytes, tensors[i].size_bytes});
   }
-  impl_.reset(new Impl{
-      .out = AtomicFile(std::move(file)), .sizes_bytes = std::move(sizes_bytes), .file_size_bytes = file_size_bytes});
+  impl_.reset(
+      new Impl{.out = AtomicFile(std::move(file)), .places = std::move(places), .file_size_bytes = file_size_bytes});
   impl_->out.append(header);
 }
 
 GgufWriter::~GgufWriter() = default;
 
-void GgufWriter::write(std::span<const std::byte> bytes) {
-  MORAINE_CHECK(impl_->current < impl_->sizes_bytes.size());
-  const uint64_t size_bytes = impl_->sizes_bytes[impl_->current];
-  MORAINE_CHECK(bytes.size() <= size_bytes - impl_->written_bytes);
-  impl_->out.append(bytes);
-  impl_->written_bytes += bytes.size();
-  if (impl_->written_bytes < size_bytes) return;
-  constexpr std::array<std::byte, kAlignment> kZeros{};
-  impl_->out.append(std::span(kZeros).first(aligned(size_bytes) - size_bytes));
-  ++impl_->current;
-  impl_->written_bytes = 0;
+void GgufWriter::write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes) {
+  MORAINE_CHECK(tensor < impl_->places.size());
+  Impl::Place& place = impl_->places[tensor];
+  MORAINE_CHECK(offset <= place.size_bytes && bytes.size() <= place.size_bytes - offset);
+  impl_->out.write_at(place.offset + offset, bytes);
+  place.missing_bytes -= std::min<uint64_t>(place.missing_bytes, bytes.size());
 }
 
 void GgufWriter::finish() {
-  MORAINE_CHECK(impl_->current == impl_->sizes_bytes.size());
+  for (const Impl::Place& place : impl_->places) MORAINE_CHECK(place.missing_bytes == 0);
+  // The padding behind the last tensor belongs to the file, too.
+  const uint64_t written_bytes = impl_->out.size_bytes();
+  constexpr std::array<std::byte, kAlignment> kZeros{};
+  impl_->out.write_at(written_bytes, std::span(kZeros).first(impl_->file_size_bytes - written_bytes));
   impl_->out.finish();
 }
 

@@ -21,6 +21,15 @@ namespace {
       {.what = fmt::format("{}{}: {}", what, line, quant::printable(error.what(), kMaxMessageBytes)), .file = file});
 }
 
+/// The text of tokenizer_config.json; an empty object if there is none.
+quant::Json parse_config(const std::optional<std::string>& config_json, const std::filesystem::path& file) {
+  if (!config_json) return quant::Json::object();
+  quant::Json config = quant::parse_json(*config_json, file);
+  if (config.is_object()) return config;
+  throw quant::Error(quant::ErrorKind::kBadFile,
+                     {.what = "not a tokenizer configuration", .file = file, .expected = "a JSON object"});
+}
+
 /// A token variable of tokenizer_config.json: a string, an object with `content`, or nothing.
 std::string token_text(const quant::Json& config, const char* key, const std::filesystem::path& file) {
   const auto found = config.find(key);
@@ -83,21 +92,30 @@ ChatTemplate::ChatTemplate(const std::string& source, std::filesystem::path file
 }
 
 std::optional<ChatTemplate> ChatTemplate::from_directory(const std::filesystem::path& dir) {
+  const auto text = [](const std::filesystem::path& file, uint64_t max_bytes) {
+    return std::filesystem::exists(file) ? std::optional(quant::read_text(file, max_bytes)) : std::nullopt;
+  };
   const std::filesystem::path config_file = dir / "tokenizer_config.json", template_file = dir / "chat_template.jinja";
-  quant::Json config = quant::Json::object();
-  if (std::filesystem::exists(config_file)) config = quant::read_json(config_file);
-  if (!config.is_object()) {
-    throw quant::Error(quant::ErrorKind::kBadFile,
-                       {.what = "not a tokenizer configuration", .file = config_file, .expected = "a JSON object"});
-  }
+  return from_texts(text(config_file, quant::JsonLimits{}.max_bytes), config_file,
+                    text(template_file, jinja::kMaxTemplateBytes), template_file);
+}
+
+std::optional<ChatTemplate> ChatTemplate::from_texts(const std::optional<std::string>& config_json,
+                                                     const std::filesystem::path& config_file,
+                                                     const std::optional<std::string>& source,
+                                                     const std::filesystem::path& template_file) {
+  const quant::Json config = parse_config(config_json, config_file);
   std::string bos = token_text(config, "bos_token", config_file), eos = token_text(config, "eos_token", config_file);
-  if (std::filesystem::exists(template_file)) {
-    return ChatTemplate(quant::read_text(template_file, jinja::kMaxTemplateBytes), template_file, std::move(bos),
-                        std::move(eos));
-  }
-  const std::optional<std::string> source = configured_template(config, config_file);
-  if (!source) return std::nullopt;
-  return ChatTemplate(*source, config_file, std::move(bos), std::move(eos));
+  if (source) return ChatTemplate(*source, template_file, std::move(bos), std::move(eos));
+  const std::optional<std::string> configured = configured_template(config, config_file);
+  if (!configured) return std::nullopt;
+  return ChatTemplate(*configured, config_file, std::move(bos), std::move(eos));
+}
+
+std::optional<std::string> ChatTemplate::source_in_texts(const std::optional<std::string>& config_json,
+                                                         const std::filesystem::path& config_file,
+                                                         const std::optional<std::string>& source) {
+  return source ? source : configured_template(parse_config(config_json, config_file), config_file);
 }
 
 std::vector<TextPiece> ChatTemplate::render(std::span<const Message> messages, bool add_generation_prompt) const {

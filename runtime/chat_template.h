@@ -37,6 +37,18 @@ class ChatTemplate {
   /// nullopt if the model has none. Throws quant::Error (kIo, kBadFile) for a broken file or template.
   static std::optional<ChatTemplate> from_directory(const std::filesystem::path& dir);
 
+  /// The same from the texts of tokenizer_config.json and chat_template.jinja, either of which may be absent, with
+  /// their names for messages.
+  static std::optional<ChatTemplate> from_texts(const std::optional<std::string>& config_json,
+                                                const std::filesystem::path& config_file,
+                                                const std::optional<std::string>& source,
+                                                const std::filesystem::path& template_file);
+
+  /// The template itself, found in these texts by the same rules.
+  static std::optional<std::string> source_in_texts(const std::optional<std::string>& config_json,
+                                                    const std::filesystem::path& config_file,
+                                                    const std::optional<std::string>& source);
+
   /// The prompt for `messages`; `add_generation_prompt` asks for the start of the assistant's turn at its end.
   /// Neighbouring pieces differ in trust and none is empty. Throws quant::Error(kBadFile) if the template fails, with
   /// its own message if it raised one; never returns a partial prompt.

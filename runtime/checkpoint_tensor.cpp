@@ -44,6 +44,7 @@ void TensorFinder::check_shape(const quant::TensorInfo& tensor, const std::vecto
 CheckpointTensor TensorFinder::find(const std::string& name, int64_t rows, int64_t cols) {
   CheckpointTensor found{.weight = checkpoint_.find(name)};
   if (found.weight == nullptr) {
+    if (const auto split = find_split_kv_b(name, rows, cols)) return *split;
     missing_.push_back(name);
     return found;
   }
@@ -85,6 +86,36 @@ CheckpointTensor TensorFinder::find(const std::string& name, int64_t rows, int64
   return found;
 }
 
+std::optional<CheckpointTensor> TensorFinder::find_split_kv_b(const std::string& name, int64_t rows,
+                                                              int64_t cols) const {
+  constexpr std::string_view kCombined = "kv_b_proj.weight";
+  if (!name.ends_with(kCombined)) return std::nullopt;
+  const std::string prefix = name.substr(0, name.size() - kCombined.size());
+  const quant::TensorInfo* key = checkpoint_.find(prefix + "k_b_proj.weight");
+  const quant::TensorInfo* value = checkpoint_.find(prefix + "v_b_proj.weight");
+  if (key == nullptr || value == nullptr) return std::nullopt;
+  const std::vector<int64_t>& k = key->shape;
+  const std::vector<int64_t>& v = value->shape;
+  const bool fit =
+      k.size() == 3 && v.size() == 3 && k[0] == v[0] && k[1] == cols && v[2] == cols && (k[2] + v[1]) * k[0] == rows;
+  const auto is_usable = [](quant::DType type) { return quant::is_weight_dtype(type) && type != DType::kF8E4M3; };
+  if (fit && is_usable(key->dtype) && is_usable(value->dtype)) {
+    return CheckpointTensor{.weight = key, .scale_inv = nullptr, .value_weight = value};
+  }
+  const auto text_of = [](const quant::TensorInfo& tensor) {
+    return fmt::format("{} [{}]", dtype_name(tensor.dtype), fmt::join(tensor.shape, ", "));
+  };
+  throw quant::Error(
+      quant::ErrorKind::kBadFile,
+      {.what = "the two halves of kv_b_proj do not fit",
+       .file = checkpoint_.files()[static_cast<size_t>(key->file)],
+       .item = key->name,
+       .offset = key->offset,
+       .expected = fmt::format("[heads, {}, nope] and [heads, v, {}], heads × (nope + v) = {}", cols, cols, rows),
+       .got = fmt::format("{} and {}", text_of(*key), text_of(*value)),
+       .action = "download the model again"});
+}
+
 void TensorFinder::check_complete() const {
   if (missing_.empty()) return;
   constexpr size_t kNamed = 20;
@@ -100,6 +131,12 @@ void TensorFinder::check_complete() const {
 
 DType kept_type(DType stored) {
   return stored == DType::kF16 ? DType::kF32 : stored;
+}
+
+DType kept_type(const CheckpointTensor& tensor) {
+  if (tensor.value_weight == nullptr) return kept_type(tensor.weight->dtype);
+  const bool both = tensor.weight->dtype == DType::kBF16 && tensor.value_weight->dtype == DType::kBF16;
+  return both ? DType::kBF16 : DType::kF32;
 }
 
 void pack_checkpoint_tensor(DType stored, std::span<const std::byte> weight, std::span<const std::byte> scale_inv,

@@ -156,6 +156,11 @@ std::optional<std::string> gguf_tensor_name(std::string_view hf_name) {
 }
 
 quant::Checkpoint gguf_checkpoint(const quant::Gguf& gguf) {
+  if (gguf.tensors().empty()) {
+    throw quant::Error(quant::ErrorKind::kBadFile, {.what = "the file holds no tensors, only metadata",
+                                                    .file = gguf.files().front(),
+                                                    .action = "give the file with the model's weights"});
+  }
   std::vector<quant::TensorInfo> tensors;
   for (const quant::TensorInfo& tensor : gguf.tensors()) {
     if (add_if_stacked(tensor, gguf, tensors)) continue;

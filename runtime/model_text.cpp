@@ -18,11 +18,17 @@ struct GenerationConfig {
   std::vector<int32_t> eos_token_ids;
 };
 
-GenerationConfig read_generation_config(const std::filesystem::path& directory, const ModelConfig& config) {
+constexpr const char* kTokenizer = "tokenizer.json";
+constexpr const char* kTokenizerConfig = "tokenizer_config.json";
+constexpr const char* kGenerationConfig = "generation_config.json";
+constexpr const char* kTemplate = "chat_template.jinja";
+
+GenerationConfig read_generation_config(const ModelSource& source, const ModelConfig& config) {
   GenerationConfig result;
-  const std::filesystem::path file = directory / "generation_config.json";
-  if (!std::filesystem::exists(file)) return result;
-  const quant::Json json = quant::read_json(file, {.max_bytes = 1 << 20});
+  const std::filesystem::path file = source.text_file(kGenerationConfig);
+  const std::optional<std::string> text = source.text(kGenerationConfig);
+  if (!text) return result;
+  const quant::Json json = quant::parse_json(*text, file, {.max_bytes = 1 << 20});
   if (!json.is_object()) throw quant::Error(quant::ErrorKind::kBadFile, {.what = "not a JSON object", .file = file});
   ConfigReader reader(json);
   SamplingOptions& sampling = result.sampling;
@@ -51,28 +57,42 @@ std::vector<int32_t> stop_tokens_of(const Tokenizer& tokenizer, const Generation
 }  // namespace
 
 ModelText ModelText::from_directory(const std::filesystem::path& directory, const ModelConfig& config) {
-  ModelText text{.tokenizer = Tokenizer::from_directory(directory),
-                 .chat_template = ChatTemplate::from_directory(directory),
-                 .default_sampling = {},
-                 .stop_tokens = {},
-                 .think_token = {},
-                 .end_think_token = {}};
+  return from_source(*ModelSource::open(directory), config);
+}
+
+ModelText ModelText::from_source(const ModelSource& source, const ModelConfig& config) {
+  const std::optional<std::string> tokenizer_json = source.text(kTokenizer);
+  if (!tokenizer_json) {
+    throw quant::Error(quant::ErrorKind::kBadFile, {.what = "tokenizer.json is missing",
+                                                    .file = source.text_file(kTokenizer),
+                                                    .action = "finish the download of the model"});
+  }
+  const std::optional<std::string> config_json = source.text(kTokenizerConfig);
+  const std::filesystem::path config_file = source.text_file(kTokenizerConfig);
+  ModelText text{
+      .tokenizer = Tokenizer::from_texts(*tokenizer_json, source.text_file(kTokenizer), config_json, config_file),
+      .chat_template =
+          ChatTemplate::from_texts(config_json, config_file, source.text(kTemplate), source.text_file(kTemplate)),
+      .default_sampling = {},
+      .stop_tokens = {},
+      .think_token = {},
+      .end_think_token = {}};
   if (text.tokenizer.vocab_size() > config.vocab_size) {
     throw quant::Error(quant::ErrorKind::kBadFile,
                        {.what = "the tokenizer has more tokens than the model has rows",
-                        .file = directory / "tokenizer.json",
+                        .file = source.text_file(kTokenizer),
                         .expected = fmt::format("at most vocab_size {} of config.json", config.vocab_size),
                         .got = fmt::format("{} tokens", text.tokenizer.vocab_size()),
                         .action = "take tokenizer.json and config.json from the same model"});
   }
-  const GenerationConfig generation = read_generation_config(directory, config);
+  const GenerationConfig generation = read_generation_config(source, config);
   text.default_sampling = generation.sampling;
   text.stop_tokens = stop_tokens_of(text.tokenizer, generation, config);
   if (text.stop_tokens.empty()) {
     throw quant::Error(
         quant::ErrorKind::kBadFile,
         {.what = "no end-of-answer token in tokenizer_config.json, generation_config.json or config.json",
-         .file = directory,
+         .file = source.path(),
          .action = "add eos_token_id to generation_config.json"});
   }
   text.think_token = text.tokenizer.token_id("<think>");

@@ -7,12 +7,13 @@
 
 #include "runtime/chat_template.h"
 #include "runtime/model_config.h"
+#include "runtime/model_source.h"
 #include "runtime/sampler.h"
 #include "runtime/tokenizer.h"
 
 namespace moraine::runtime {
 
-/// What a model directory says about text: how to read and write it, where an answer ends, how to sample.
+/// What a model says about text: how to read and write it, where an answer ends, how to sample.
 struct ModelText {
   Tokenizer tokenizer;
   std::optional<ChatTemplate> chat_template;
@@ -21,7 +22,9 @@ struct ModelText {
   std::optional<int32_t> think_token;      ///< <think>
   std::optional<int32_t> end_think_token;  ///< </think>
 
-  /// Throws quant::Error(kBadFile) if a file is missing or broken, or if tokenizer and config do not fit each other.
+  /// Throws quant::Error(kBadFile) if a text is missing or broken, or if tokenizer and config do not fit each other.
+  static ModelText from_source(const ModelSource& source, const ModelConfig& config);
+  /// The same for the source that lies there.
   static ModelText from_directory(const std::filesystem::path& directory, const ModelConfig& config);
 };
 

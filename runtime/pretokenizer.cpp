@@ -28,19 +28,6 @@ constexpr std::string_view kLlama3Regexes[] = {
     R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
 };
 
-std::span<const std::string_view> regexes_of(PreTokenizerKind kind) {
-  switch (kind) {
-    case PreTokenizerKind::kDeepSeekV3:
-      return kDeepSeekV3Regexes;
-    case PreTokenizerKind::kQwen2:
-      return kQwen2Regexes;
-    case PreTokenizerKind::kLlama3:
-      return kLlama3Regexes;
-  }
-  MORAINE_CHECK(false);
-  return {};
-}
-
 /// `regex` with \s and \S spelled out. They mean Unicode White_Space; PCRE2's \s would also match U+180E.
 std::string spell_out_white_space(std::string_view regex) {
   constexpr std::string_view kWhiteSpace = R"(\x09-\x0d\x{85}\p{Z})";
@@ -100,6 +87,19 @@ class Matching {
 
 }  // namespace
 
+std::span<const std::string_view> pre_tokenizer_regexes(PreTokenizerKind kind) {
+  switch (kind) {
+    case PreTokenizerKind::kDeepSeekV3:
+      return kDeepSeekV3Regexes;
+    case PreTokenizerKind::kQwen2:
+      return kQwen2Regexes;
+    case PreTokenizerKind::kLlama3:
+      return kLlama3Regexes;
+  }
+  MORAINE_CHECK(false);
+  return {};
+}
+
 /// A compiled regex; may be used by several threads at once.
 class PreTokenizer::Regex {
  public:
@@ -141,13 +141,14 @@ class PreTokenizer::Regex {
 
 std::optional<PreTokenizerKind> find_pre_tokenizer(std::span<const std::string> regexes) {
   for (const auto kind : {PreTokenizerKind::kDeepSeekV3, PreTokenizerKind::kQwen2, PreTokenizerKind::kLlama3}) {
-    if (std::ranges::equal(regexes, regexes_of(kind))) return kind;
+    if (std::ranges::equal(regexes, pre_tokenizer_regexes(kind))) return kind;
   }
   return std::nullopt;
 }
 
 PreTokenizer::PreTokenizer(PreTokenizerKind kind) : kind_(kind) {
-  for (const std::string_view regex : regexes_of(kind)) regexes_.push_back(std::make_shared<const Regex>(regex));
+  for (const std::string_view regex : pre_tokenizer_regexes(kind))
+    regexes_.push_back(std::make_shared<const Regex>(regex));
 }
 
 std::vector<std::string_view> PreTokenizer::split(std::string_view text) const {

@@ -15,6 +15,9 @@ enum class PreTokenizerKind { kDeepSeekV3, kQwen2, kLlama3 };
 /// The kind whose tokenizer.json has exactly these Split regexes, in this order; nothing if there is none.
 std::optional<PreTokenizerKind> find_pre_tokenizer(std::span<const std::string> regexes);
 
+/// The Split regexes of that kind, in the order in which they are applied.
+std::span<const std::string_view> pre_tokenizer_regexes(PreTokenizerKind kind);
+
 /// Cuts a text into the pieces that byte-pair encoding never crosses. Each regex is applied to every piece the one
 /// before it left; matches and the stretches between them both become pieces ("Isolated"). Linear in the text.
 class PreTokenizer {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "quant/checksum.h"
 #include "quant/dequantize.h"
@@ -100,6 +101,7 @@ std::vector<float> TensorLoader::load_vector(const CheckpointTensor& tensor) con
 
 void TensorLoader::load_matrix(const CheckpointTensor& tensor, DType type, int64_t rows, int64_t cols,
                                std::span<std::byte> out) const {
+  if (tensor.value_weight != nullptr) return load_split_kv_b(tensor, type, rows, cols, out);
   const DType stored = tensor.weight->dtype;
   const std::vector<std::byte> scale_inv =
       tensor.scale_inv != nullptr ? read_whole(*tensor.scale_inv) : std::vector<std::byte>{};
@@ -127,6 +129,43 @@ void TensorLoader::load_matrix(const CheckpointTensor& tensor, DType type, int64
            throw quant::Error(error.kind(), {.what = fmt::format("counted from row {}: {}", first_row, error.what())});
          }
        });
+}
+
+void TensorLoader::load_split_kv_b(const CheckpointTensor& tensor, DType type, int64_t rows, int64_t cols,
+                                   std::span<std::byte> out) const {
+  const quant::TensorInfo& key = *tensor.weight;          // [heads, cols, nope]
+  const quant::TensorInfo& value = *tensor.value_weight;  // [heads, v, cols]
+  const int64_t heads = key.shape[0], nope = key.shape[2], v = value.shape[1], head_rows = nope + v;
+  MORAINE_CHECK(rows == heads * head_rows && cols == key.shape[1]);
+  const std::vector<std::byte> key_bytes = read_whole(key), value_bytes = read_whole(value);
+  const auto of_head = [&](const std::vector<std::byte>& bytes, int64_t head) {
+    const size_t head_bytes = bytes.size() / static_cast<size_t>(heads);
+    return std::span(bytes).subspan(static_cast<size_t>(head) * head_bytes, head_bytes);
+  };
+  const int64_t step = quant::kRowGroup / std::gcd(quant::kRowGroup, head_rows);  // heads that make whole row groups
+  std::vector<float> transposed(static_cast<size_t>(cols * nope));
+  std::vector<float> values;  // [heads of the step, nope | v, cols]
+  for (int64_t first = 0; first < heads; first += step) {
+    const int64_t count = std::min(step, heads - first);
+    values.resize(static_cast<size_t>(count * head_rows * cols));
+    for (int64_t h = 0; h < count; ++h) {
+      float* const head = values.data() + h * head_rows * cols;
+      quant::dequantize_row(key.dtype, of_head(key_bytes, first + h), transposed);
+      for (int64_t row = 0; row < nope; ++row) {
+        for (int64_t col = 0; col < cols; ++col)
+          head[row * cols + col] = transposed[static_cast<size_t>(col * nope + row)];
+      }
+      quant::dequantize_row(value.dtype, of_head(value_bytes, first + h),
+                            {head + nope * cols, static_cast<size_t>(v * cols)});
+    }
+    const auto at = static_cast<uint64_t>(first * head_rows / quant::kRowGroup) * quant::packed_group_bytes(type, cols);
+    try {
+      quant::quantize_packed(type, values, count * head_rows, cols,
+                             out.subspan(at, quant::packed_bytes(type, count * head_rows, cols)));
+    } catch (const quant::Error& error) {
+      throw located(error, key);
+    }
+  }
 }
 
 }  // namespace moraine::runtime

@@ -29,7 +29,6 @@ class TensorLoader {
   void load_matrix(const CheckpointTensor& tensor, quant::DType type, int64_t rows, int64_t cols,
                    std::span<std::byte> out) const;
 
- private:
   /// Takes bytes [first_byte, first_byte + bytes.size()) of a tensor.
   using Use = std::function<void(uint64_t first_byte, std::span<const std::byte> bytes)>;
 
@@ -37,6 +36,11 @@ class TensorLoader {
   /// then differs: a wrong byte may have come from the bus, not from the medium. What `use` throws counts only if the
   /// bytes are right.
   void read(const quant::TensorInfo& tensor, uint64_t piece_bytes, const Use& use) const;
+
+ private:
+  /// load_matrix() for a kv_b_proj in two halves, which it puts together head by head.
+  void load_split_kv_b(const CheckpointTensor& tensor, quant::DType type, int64_t rows, int64_t cols,
+                       std::span<std::byte> out) const;
   std::vector<std::byte> read_whole(const quant::TensorInfo& tensor) const;
   /// One pass of read(): the checksum of the bytes. `fault` becomes what `use` threw, if it did.
   uint64_t read_once(const quant::TensorInfo& tensor, uint64_t piece_bytes, const Use& use,

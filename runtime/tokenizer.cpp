@@ -14,9 +14,7 @@ namespace {
 
 /// The text of a JSON file, not more than the parser takes.
 std::string read_json_text(const std::filesystem::path& file) {
-  std::string text = quant::read_text(file, quant::JsonLimits{}.max_bytes);
-  quant::refuse_lfs_pointer(text, file);
-  return text;
+  return quant::read_text(file, quant::JsonLimits{}.max_bytes);
 }
 
 std::vector<Token> added_tokens(const TokenizerFile& file) {
@@ -43,10 +41,22 @@ struct TrustedSpan {
 
 Tokenizer Tokenizer::from_directory(const std::filesystem::path& directory) {
   const std::filesystem::path file = directory / "tokenizer.json";
-  Tokenizer tokenizer = from_json(read_json_text(file), file);
   const std::filesystem::path config_file = directory / "tokenizer_config.json";
+  std::optional<std::string> config_json;
   std::error_code ignored;
-  if (std::filesystem::exists(config_file, ignored)) tokenizer.read_special_tokens(config_file);
+  if (std::filesystem::exists(config_file, ignored)) config_json = read_json_text(config_file);
+  return from_texts(read_json_text(file), file, config_json, config_file);
+}
+
+Tokenizer Tokenizer::from_texts(std::string_view tokenizer_json, const std::filesystem::path& file,
+                                const std::optional<std::string>& config_json,
+                                const std::filesystem::path& config_file) {
+  quant::refuse_lfs_pointer(tokenizer_json, file);
+  Tokenizer tokenizer = from_json(tokenizer_json, file);
+  if (config_json) {
+    quant::refuse_lfs_pointer(*config_json, config_file);
+    tokenizer.read_special_tokens(*config_json, config_file);
+  }
   return tokenizer;
 }
 
@@ -65,8 +75,8 @@ Tokenizer::Tokenizer(const TokenizerFile& file)
   }
 }
 
-void Tokenizer::read_special_tokens(const std::filesystem::path& config_file) {
-  const SpecialTokenNames names = parse_special_token_names(read_json_text(config_file), config_file);
+void Tokenizer::read_special_tokens(std::string_view config_json, const std::filesystem::path& config_file) {
+  const SpecialTokenNames names = parse_special_token_names(config_json, config_file);
   const auto id_of = [&](const std::optional<std::string>& name, const char* field) -> std::optional<int32_t> {
     if (!name) return std::nullopt;
     const auto id = token_id(*name);

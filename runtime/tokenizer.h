@@ -38,6 +38,11 @@ class Tokenizer {
   /// quant::Error(kIo, kBadFile).
   static Tokenizer from_directory(const std::filesystem::path& directory);
 
+  /// The same from the texts of the two files, the second of which may be absent; `file` and `config_file` are their
+  /// names for messages.
+  static Tokenizer from_texts(std::string_view tokenizer_json, const std::filesystem::path& file,
+                              const std::optional<std::string>& config_json, const std::filesystem::path& config_file);
+
   /// Reads the text of a tokenizer.json; special() stays empty. Throws quant::Error(kBadFile).
   static Tokenizer from_json(std::string_view json_text, const std::filesystem::path& file_for_messages);
 
@@ -77,7 +82,7 @@ class Tokenizer {
   bool has_flag(int32_t id, uint8_t flag) const {
     return id >= 0 && id < vocab_size() && (flags_[static_cast<size_t>(id)] & flag) != 0;
   }
-  void read_special_tokens(const std::filesystem::path& config_file);
+  void read_special_tokens(std::string_view config_json, const std::filesystem::path& config_file);
   void encode_ordinary(std::string_view text, std::vector<int32_t>& ids) const;
 
   Bpe bpe_;

@@ -111,14 +111,14 @@ std::vector<Destination> destinations(const ModelConfig& config, Model& model) {
 }
 
 /// The format in which a tensor is kept.
-quant::DType target_type(const Destination& to, quant::DType stored, std::optional<quant::DType> resident) {
-  if (!resident || !to.is_projection || *resident == quant::DType::kF8E4M3) return kept_type(stored);
+quant::DType target_type(const Destination& to, const CheckpointTensor& tensor, std::optional<quant::DType> resident) {
+  if (!resident || !to.is_projection || *resident == quant::DType::kF8E4M3) return kept_type(tensor);
   return quant::packable_type(*resident, to.cols);
 }
 
 uint64_t kept_bytes(const Destination& to, const CheckpointTensor& tensor, std::optional<quant::DType> resident) {
   return to.vector != nullptr ? static_cast<uint64_t>(to.rows) * sizeof(float)
-                              : quant::packed_bytes(target_type(to, tensor.weight->dtype, resident), to.rows, to.cols);
+                              : quant::packed_bytes(target_type(to, tensor, resident), to.rows, to.cols);
 }
 
 /// FP8 comes with its own scales: it can be kept, not made (that would be a lossy step of its own).
@@ -140,7 +140,7 @@ void load_tensor(const TensorLoader& loader, const CheckpointTensor& tensor, con
     *to.vector = loader.load_vector(tensor);
     return;
   }
-  const quant::DType type = target_type(to, tensor.weight->dtype, resident);
+  const quant::DType type = target_type(to, tensor, resident);
   to.matrix->storage = quant::AlignedBuffer(quant::packed_bytes(type, to.rows, to.cols));
   to.matrix->view = {.type = type, .rows = to.rows, .cols = to.cols, .data = to.matrix->storage.data()};
   loader.load_matrix(tensor, type, to.rows, to.cols, to.matrix->storage.span());

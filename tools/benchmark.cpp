@@ -243,7 +243,7 @@ std::vector<BenchRow> run_benchmark(runtime::Engine& engine, LayerTimes& times, 
 
 int bench(const BenchOptions& options, Console& console) {
   const std::filesystem::path directory = model_directory(options.engine.model);
-  options.plan.validate(runtime::ModelConfig::from_directory(directory));
+  options.plan.validate(runtime::ModelSource::open(directory)->config());
   const auto tell = [&](const std::string& what) { console.redraw(what); };
   const offload::Topology machine = offload::Topology::detect();
   BenchReport report{

@@ -44,7 +44,8 @@ uint64_t parse_seed(const std::string& text) {
 }
 
 const char* const kModelHelp =
-    "Directory with config.json, tokenizer.json and *.safetensors, or a pack\nwritten by `moraine convert`";
+    "Directory with config.json, tokenizer.json and *.safetensors, a pack\nwritten by `moraine convert`, or a GGUF "
+    "file (any part of a split one)";
 
 }  // namespace
 

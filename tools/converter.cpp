@@ -14,20 +14,17 @@
 namespace moraine::tools {
 namespace {
 
-namespace fs = std::filesystem;
-
-constexpr uint64_t kMaxTextFileBytes = 256u << 20;
-
 bool has_mtp_tensors(const quant::Checkpoint& checkpoint, const runtime::ModelConfig& config) {
   const std::string prefix = fmt::format("model.layers.{}.", config.num_hidden_layers);
   const auto first = checkpoint.tensors().lower_bound(prefix);
   return first != checkpoint.tensors().end() && first->first.starts_with(prefix);
 }
 
-std::string identity(const quant::Checkpoint& checkpoint, quant::DType experts) {
+std::string identity(const runtime::ModelSource& source, const quant::Checkpoint& checkpoint,
+                     std::optional<quant::DType> experts) {
   const quant::Json document = {{"format", "moraine-source-1"},
-                                {"experts", quant::dtype_name(experts)},
-                                {"fingerprint", source_fingerprint(checkpoint)}};
+                                {"experts", experts ? quant::dtype_name(*experts) : "as stored"},
+                                {"fingerprint", source_fingerprint(source, checkpoint)}};
   return document.dump(2) + "\n";
 }
 
@@ -47,8 +44,9 @@ std::vector<quant::TensorInfo> resident_tensors_of(const quant::Checkpoint& chec
 
 Converter::Converter(ConvertOptions options)
     : options_(std::move(options)),
-      config_(runtime::ModelConfig::from_directory(options_.source)),
-      checkpoint_(quant::Checkpoint::open(options_.source)),
+      source_(runtime::ModelSource::open(options_.source)),
+      config_(source_->config()),
+      checkpoint_(source_->checkpoint()),
       shards_(resident_tensors_of(checkpoint_), options_.shard_bytes),
       total_bytes_(shards_.total_bytes()) {
   const bool with_mtp = config_.num_nextn_predict_layers > 0 && has_mtp_tensors(checkpoint_, config_);
@@ -60,8 +58,8 @@ Converter::Converter(ConvertOptions options)
   }
   // Hours of work must not end in a pack that can't be opened: everything a run needs is looked at first.
   (void)runtime::resident_bytes(checkpoint_, config_);
-  (void)runtime::ModelText::from_directory(options_.source, config_);
-  destination_.emplace(options_.destination, identity(checkpoint_, options_.experts),
+  (void)runtime::ModelText::from_source(*source_, config_);
+  destination_.emplace(options_.destination, identity(*source_, checkpoint_, options_.experts),
                        "the destination holds a conversion of another model or with another --experts");
   if (!already_done()) destination_->check_space(total_bytes_, options_.free_bytes);
 }
@@ -81,7 +79,7 @@ void Converter::run(const ConvertProgress& progress) {
   progress_ = progress;
   done_bytes_ = 0;
   quant::PackIndex pack;
-  pack.wanted_type = quant::dtype_name(options_.experts);
+  pack.wanted_type = expert_type();
   destination_->add_identity(pack);
   copy_text_files(pack);
   shards_.write(
@@ -93,12 +91,16 @@ void Converter::run(const ConvertProgress& progress) {
   done_ = true;
 }
 
+std::string Converter::expert_type() const {
+  if (options_.experts) return std::string(quant::dtype_name(*options_.experts));
+  if (moe_layers_.empty()) return std::string(quant::dtype_name(quant::DType::kBF16));
+  return std::string(quant::dtype_name(experts_.layouts[static_cast<size_t>(moe_layers_.front())].gate.type));
+}
+
 void Converter::copy_text_files(quant::PackIndex& pack) const {
   for (const char* name :
        {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}) {
-    std::error_code ignored;
-    if (!fs::exists(options_.source / name, ignored)) continue;
-    destination_->add_text(name, quant::read_text(options_.source / name, kMaxTextFileBytes), pack);
+    if (const auto text = source_->text(name)) destination_->add_text(name, *text, pack);
   }
 }
 

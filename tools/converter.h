@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "quant/safetensors.h"
 #include "runtime/expert_source.h"
 #include "runtime/model_config.h"
+#include "runtime/model_source.h"
 #include "tools/pack_destination.h"
 #include "tools/pack_parts.h"
 
@@ -19,7 +21,7 @@ namespace moraine::tools {
 struct ConvertOptions {
   std::filesystem::path source;
   std::filesystem::path destination;
-  quant::DType experts = quant::DType::kQ8_0;
+  std::optional<quant::DType> experts;       ///< nothing: as stored
   int threads = 1;                           ///< that make records; one more writes
   uint64_t shard_bytes = uint64_t{4} << 30;  ///< resident tensors beyond this go into further files
   FreeBytes free_bytes;                      ///< for tests; empty: statvfs
@@ -29,9 +31,9 @@ struct ConvertOptions {
 /// conversion as a crash would.
 using ConvertProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes, const std::string& note)>;
 
-/// Turns a model directory into a Moraine pack (quant::PackIndex): expert files, resident tensors as they were stored,
-/// the text files, the index last. Whatever ends it, run() again goes on where it stood and the finished bytes are the
-/// same.
+/// Turns a model (directory or GGUF file) into a Moraine pack (quant::PackIndex): expert files, resident tensors as
+/// they were stored, the text files, the index last. Whatever ends it, run() again goes on where it stood and the
+/// finished bytes are the same.
 class Converter {
  public:
   /// Opens and checks the source and looks at the destination; writes nothing. Throws quant::Error: kBadFile for the
@@ -52,11 +54,14 @@ class Converter {
   void run(const ConvertProgress& progress);
 
  private:
+  /// What the pack's index says of its experts: the type asked for, or the first layer's.
+  std::string expert_type() const;
   void copy_text_files(quant::PackIndex& pack) const;
   quant::PackedLayer convert_layer(int layer);
   void advance(uint64_t bytes, const std::string& note);
 
   ConvertOptions options_;
+  std::unique_ptr<runtime::ModelSource> source_;
   runtime::ModelConfig config_;
   quant::Checkpoint checkpoint_;
   runtime::ExpertSource experts_;

@@ -11,7 +11,7 @@ namespace moraine::tools {
 
 /// What every command that opens a model can be told. The defaults need no flags.
 struct EngineOptions {
-  std::filesystem::path model;               ///< directory or pack; empty: the embedded model
+  std::filesystem::path model;               ///< directory, pack or GGUF file; empty: the embedded model
   std::optional<uint64_t> ram_budget_bytes;  ///< for routed experts in RAM; nothing: as much as the machine has free
   int threads = 0;                           ///< 0: all that the process may use
   std::optional<quant::DType> experts;       ///< quantize a directory's experts on load; nothing: as stored

@@ -12,6 +12,7 @@
 #include "offload/memory_plan.h"
 #include "quant/error.h"
 #include "quant/safetensors.h"
+#include "runtime/model_source.h"
 #include "runtime/weight_loader.h"
 #include "tools/byte_size.h"
 #include "tools/model_sizes.h"
@@ -83,11 +84,12 @@ std::string model_name(const fs::path& directory) {
 std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Console& console,
                                              const PartsAdapter& adapt) {
   const fs::path directory = model_directory(options.model);
-  const auto config = runtime::ModelConfig::from_directory(directory);
-  const auto checkpoint = quant::Checkpoint::open(directory);
+  const auto source = runtime::ModelSource::open(directory);
+  const runtime::ModelConfig config = source->config();
+  const quant::Checkpoint checkpoint = source->checkpoint();
   for (const std::string& warning : checkpoint.warnings()) console.line("warning: " + warning);
   // The quick parts first: what is wrong with them should not be told after minutes of loading.
-  runtime::EngineParts parts{.text = runtime::ModelText::from_directory(directory, config),
+  runtime::EngineParts parts{.text = runtime::ModelText::from_source(*source, config),
                              .model = nullptr,
                              .experts = runtime::open_expert_source(checkpoint, config, options.experts),
                              .store = nullptr,

@@ -11,7 +11,7 @@
 
 namespace moraine::tools {
 
-/// The directory a command is to open: `model` itself or, if that is empty, the embedded model. Throws
+/// The model a command is to open: `model` itself or, if that is empty, the embedded model. Throws
 /// quant::Error(kBadFile) with what to do if there is none.
 std::filesystem::path model_directory(const std::filesystem::path& model);
 
@@ -19,7 +19,7 @@ std::filesystem::path model_directory(const std::filesystem::path& model);
 /// installed, tools/models/tiny-r1 of the source tree above build/<preset>/bin. Empty if in neither place.
 std::filesystem::path embedded_model_directory(const std::filesystem::path& program);
 
-/// What people call the model: the directory's name.
+/// What people call the model: the name of its directory or file.
 std::string model_name(const std::filesystem::path& directory);
 
 /// Threads that an engine computes with: as asked, or all that the process may use.

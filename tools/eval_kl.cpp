@@ -133,8 +133,8 @@ double KlMeter::top1_agreement() const {
 int eval_kl(const EvalKlOptions& options, Console& console) {
   const std::filesystem::path directory = model_directory(options.engine.model);
   const std::filesystem::path reference_directory = model_directory(options.reference.model);
-  check(options, runtime::ModelConfig::from_directory(directory),
-        runtime::ModelConfig::from_directory(reference_directory));
+  check(options, runtime::ModelSource::open(directory)->config(),
+        runtime::ModelSource::open(reference_directory)->config());
   const std::string text = quant::read_text(options.file, kMaxTextBytes);
 
   const std::unique_ptr<runtime::Engine> reference = open_engine(options.reference, console);

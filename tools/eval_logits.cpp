@@ -122,7 +122,7 @@ std::string RouteRecorder::json() const {
 int eval_logits(const EvalLogitsOptions& options, Console& console) {
   // Everything that can be refused is refused before the model is loaded.
   const std::filesystem::path directory = model_directory(options.engine.model);
-  const auto config = runtime::ModelConfig::from_directory(directory);
+  const auto config = runtime::ModelSource::open(directory)->config();
   const std::string text =
       options.ids_text.empty() ? quant::read_text(options.ids_file, kMaxIdsFileBytes) : options.ids_text;
   const std::vector<int32_t> ids = parse_token_ids(text, config.vocab_size, options.ids_file);

@@ -39,7 +39,7 @@ void add_inspect_command(CLI::App& app, Command& chosen) {
   add_resident_flag(*command, options->resident);
   command->add_flag("--tensors", options->tensors, "List every tensor");
   add_json_flag(*command, options->json,
-                "Print one JSON object: model, pack, config, mtp, experts, resident, tiers, groups, …");
+                "Print one JSON object: model, kind, pack, config, mtp, experts, resident, tiers, groups, …");
   set_help_footer(*command,
                   "  moraine inspect ~/models/DeepSeek-R1 --experts Q4_K\n"
                   "  moraine inspect ~/models/pack --json | jq .tiers\n");

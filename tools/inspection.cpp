@@ -11,6 +11,7 @@
 #include "quant/expert_pack.h"
 #include "quant/safetensors.h"
 #include "runtime/expert_source.h"
+#include "runtime/model_source.h"
 #include "runtime/weight_loader.h"
 #include "tools/byte_size.h"
 #include "tools/model_sizes.h"
@@ -151,10 +152,12 @@ Inspection inspect_model(const std::filesystem::path& directory, std::optional<q
                          std::optional<quant::DType> resident) {
   Inspection result;
   result.directory = directory;
-  result.config = runtime::ModelConfig::from_directory(directory);
-  const auto checkpoint = quant::Checkpoint::open(directory);
+  const auto model = runtime::ModelSource::open(directory);
+  result.config = model->config();
+  const quant::Checkpoint checkpoint = model->checkpoint();
   result.warnings = checkpoint.warnings();
-  result.is_pack = quant::PackIndex::present(directory);
+  result.is_pack = model->is_pack();
+  result.kind = model->kind();
   add_tensors(result, checkpoint);
 
   const runtime::ExpertSource source = runtime::open_expert_source(checkpoint, result.config, experts);
@@ -186,8 +189,7 @@ Inspection inspect_model(const std::filesystem::path& directory, std::optional<q
 
 std::string inspection_text(const Inspection& i, bool all_tensors) {
   const runtime::ModelConfig& c = i.config;
-  std::string text = fmt::format("{}  ({})\n", quant::printable(i.directory.string(), 4096),
-                                 i.is_pack ? "Moraine pack" : "model directory");
+  std::string text = fmt::format("{}  ({})\n", quant::printable(i.directory.string(), 4096), i.kind);
   text += fmt::format("  {}: {} layers ({} dense), hidden {}, {} heads ({})\n", c.model_type, c.num_hidden_layers,
                       c.has_experts() ? c.first_k_dense_replace : c.num_hidden_layers, c.hidden_size,
                       c.num_attention_heads, attention_text(c));
@@ -227,6 +229,7 @@ quant::Json inspection_json(const Inspection& i, bool all_tensors) {
         {{"group", group.name}, {"dtype", group.dtype}, {"tensors", group.tensor_count}, {"bytes", group.size_bytes}});
   }
   quant::Json json = {{"model", i.directory.string()},
+                      {"kind", i.kind},
                       {"pack", i.is_pack},
                       {"config", config_json(i.config)},
                       {"mtp", i.has_mtp},

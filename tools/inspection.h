@@ -33,13 +33,14 @@ struct TensorLine {
 struct Inspection {
   std::filesystem::path directory;
   bool is_pack = false;
+  std::string kind;  ///< "model directory", "Moraine pack", "GGUF file"
   runtime::ModelConfig config;
-  std::vector<TensorGroup> groups;     // as stored in safetensors files, in the order of the walk through the model
-  std::vector<TensorLine> tensors;     // ascending by name
-  std::string expert_type;             ///< as experts are computed with: "Q4_K (down Q4_0)"
-  std::vector<std::string> fallbacks;  ///< one sentence per matrix that can't have the wanted type
-  uint64_t expert_count = 0;           ///< over the decoder layers, MTP not counted
-  uint64_t record_bytes = 0;           ///< of one expert
+  std::vector<TensorGroup> groups;          // as stored, in the order of the walk through the model
+  std::vector<TensorLine> tensors;          // ascending by name
+  std::string expert_type;                  ///< as experts are computed with: "Q4_K (down Q4_0)"
+  std::vector<std::string> fallbacks;       ///< one sentence per matrix that can't have the wanted type
+  uint64_t expert_count = 0;                ///< over the decoder layers, MTP not counted
+  uint64_t record_bytes = 0;                ///< of one expert
   std::string resident_type = "as stored";  ///< what resident matrices are quantized to on load, such as "Q8_0"
   uint64_t resident_bytes = 0;              ///< tier "resident"
   uint64_t expert_bytes = 0;                ///< tier "experts": all of them

@@ -7,20 +7,18 @@
 
 #include "quant/checksum.h"
 #include "quant/file_io.h"
-#include "quant/json.h"
 
 namespace moraine::tools {
 namespace {
 
 constexpr uint64_t kSampleBytes = 64u << 10;
-constexpr uint64_t kMaxConfigBytes = 16u << 20;
 
 }  // namespace
 
-std::string source_fingerprint(const quant::Checkpoint& checkpoint) {
+std::string source_fingerprint(const runtime::ModelSource& source, const quant::Checkpoint& checkpoint) {
   quant::ChecksumStream stream;
   const auto add = [&](std::string_view text) { stream.update(std::as_bytes(std::span(text))); };
-  add(quant::read_text(checkpoint.directory() / "config.json", kMaxConfigBytes));
+  add(source.text("config.json").value_or(""));
   for (const auto& [name, tensor] : checkpoint.tensors()) {
     add(fmt::format("{}\n{} {} {} {}\n", name, quant::dtype_name(tensor.dtype), fmt::join(tensor.shape, ","),
                     tensor.file, tensor.offset));

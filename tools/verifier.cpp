@@ -6,11 +6,13 @@
 #include <cstring>
 #include <map>
 
+#include "quant/block_check.h"
 #include "quant/checksum.h"
 #include "quant/expert_pack.h"
 #include "quant/file_io.h"
 #include "quant/safetensors.h"
 #include "runtime/expert_source.h"
+#include "runtime/model_source.h"
 #include "runtime/model_text.h"
 #include "runtime/weight_loader.h"
 #include "tools/record_reader.h"
@@ -44,8 +46,8 @@ int64_t first_bad(std::span<const std::byte> bytes, Bits exponent_mask, bool pos
 /// Collects what goes wrong in one pass over a model.
 class Verification {
  public:
-  Verification(fs::path directory, VerifyProgress progress)
-      : directory_(std::move(directory)), progress_(std::move(progress)) {}
+  Verification(const runtime::ModelSource& source, VerifyProgress progress)
+      : source_(source), directory_(source.path()), progress_(std::move(progress)) {}
 
   VerifyReport pack();
   VerifyReport plain();
@@ -76,6 +78,7 @@ class Verification {
   uint64_t tensor_sum(const quant::Checkpoint& checkpoint, const quant::TensorInfo& tensor);
   void check_numbers(const fs::path& file, int descriptor, const quant::TensorInfo& tensor);
 
+  const runtime::ModelSource& source_;
   fs::path directory_;
   VerifyProgress progress_;
   VerifyReport report_;
@@ -84,9 +87,9 @@ class Verification {
 
 void Verification::check_structure() {
   attempt([&] {
-    const auto config = runtime::ModelConfig::from_directory(directory_);
-    attempt([&] { (void)runtime::ModelText::from_directory(directory_, config); });
-    const auto checkpoint = quant::Checkpoint::open(directory_);
+    const runtime::ModelConfig config = source_.config();
+    attempt([&] { (void)runtime::ModelText::from_source(source_, config); });
+    const quant::Checkpoint checkpoint = source_.checkpoint();
     attempt([&] { (void)runtime::resident_bytes(checkpoint, config); });
     attempt([&] { (void)runtime::open_expert_source(checkpoint, config, std::nullopt); });
   });
@@ -157,7 +160,7 @@ uint64_t Verification::tensor_sum(const quant::Checkpoint& checkpoint, const qua
 }
 
 void Verification::check_tensor_sums(const quant::PackIndex& index) {
-  const auto checkpoint = quant::Checkpoint::open(directory_);
+  const quant::Checkpoint checkpoint = source_.checkpoint();
   for (const auto& [name, expected] : index.tensor_checksums) {
     attempt([&, tensor_name = name, wanted = expected] {
       const quant::TensorInfo& tensor = checkpoint.at(tensor_name);
@@ -181,7 +184,7 @@ void Verification::check_file_sums(const quant::PackIndex& index) {
 VerifyReport Verification::plain() {
   check_structure();
   attempt([&] {
-    const auto checkpoint = quant::Checkpoint::open(directory_);
+    const quant::Checkpoint checkpoint = source_.checkpoint();
     std::vector<std::vector<const quant::TensorInfo*>> by_file(checkpoint.files().size());
     for (const auto& [name, tensor] : checkpoint.tensors()) {
       by_file[static_cast<size_t>(tensor.file)].push_back(&tensor);
@@ -206,7 +209,8 @@ VerifyReport Verification::plain() {
 
 void Verification::check_numbers(const fs::path& file, int descriptor, const quant::TensorInfo& tensor) {
   const bool is_scale = tensor.name.ends_with("_scale_inv");
-  std::vector<std::byte> piece(std::min(tensor.size_bytes, kPieceBytes));
+  const auto block_bytes = static_cast<uint64_t>(std::max<int64_t>(1, quant::block_bits(tensor.dtype) / 8));
+  std::vector<std::byte> piece(std::min(tensor.size_bytes, kPieceBytes / block_bytes * block_bytes));
   ++report_.tensors;
   for (uint64_t done = 0; done < tensor.size_bytes; done += piece.size()) {
     const auto part = std::span(piece).first(std::min<uint64_t>(piece.size(), tensor.size_bytes - done));
@@ -246,18 +250,19 @@ int64_t first_bad_number(DType type, std::span<const std::byte> bytes, bool posi
       return bad == bytes.end() ? -1 : bad - bytes.begin();
     }
     default:
-      return -1;
+      return quant::block_elements(type) > 1 ? quant::first_bad_block(type, bytes) : -1;
   }
 }
 
-VerifyReport verify_model(const std::filesystem::path& directory, const VerifyProgress& progress) {
+VerifyReport verify_model(const std::filesystem::path& model, const VerifyProgress& progress) {
   std::error_code ignored;
-  if (!fs::is_directory(directory, ignored)) {
+  if (!fs::exists(model, ignored)) {
     throw quant::Error(quant::ErrorKind::kBadFile,
-                       {.what = "no such model directory", .file = directory, .action = "check the path"});
+                       {.what = "no such model", .file = model, .action = "check the path"});
   }
-  Verification verification(directory, progress);
-  return quant::PackIndex::present(directory) ? verification.pack() : verification.plain();
+  const auto source = runtime::ModelSource::open(model);
+  Verification verification(*source, progress);
+  return source->is_pack() ? verification.pack() : verification.plain();
 }
 
 }  // namespace moraine::tools

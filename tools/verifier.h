@@ -29,13 +29,14 @@ struct VerifyReport {
 
 using VerifyProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes, const std::string& note)>;
 
-/// A pack: every checksum of expert records, resident tensors and files. A plain directory: every header, shape and
-/// file by the rules that loading applies, and every number read (no NaN, no infinity, scales above 0). Goes on after a
-/// fault. Throws quant::Error only where nothing can be verified at all (no config.json, no index, no directory).
-VerifyReport verify_model(const std::filesystem::path& directory, const VerifyProgress& progress);
+/// A pack: every checksum of expert records, resident tensors and files. A plain directory or GGUF file: every header,
+/// shape and file by the rules that loading applies, and every number read (no NaN, no infinity, FP8 scales above 0).
+/// Goes on after a fault. Throws quant::Error only where nothing can be verified at all (no config.json, no index, no
+/// GGUF header).
+VerifyReport verify_model(const std::filesystem::path& model, const VerifyProgress& progress);
 
 /// Byte offset of the first element that is no usable number (NaN or infinity; with `positive` also 0 and below), or
-/// -1. Types other than F32, F16, BF16 and F8_E4M3 have none.
+/// of the first block with such a scale, or -1. Integers have none.
 int64_t first_bad_number(quant::DType type, std::span<const std::byte> bytes, bool positive);
 
 }  // namespace moraine::tools

@@ -57,10 +57,11 @@ void add_verify_command(CLI::App& app, Command& chosen) {
   add_model_argument(*command, options->model, ModelArgument::kRequired);
   add_json_flag(*command, options->json,
                 "Print one JSON object: model, ok, fault_count, faults, records, tensors, files, bytes_read");
-  set_help_footer(*command,
-                  "  moraine verify ~/models/pack\n\n"
-                  "A pack: the checksum of every expert, tensor and file. A plain directory has no checksums: its\n"
-                  "structure is checked and every number is read (no NaN, no infinity, scales above 0).\n");
+  set_help_footer(
+      *command,
+      "  moraine verify ~/models/pack\n\n"
+      "A pack: the checksum of every expert, tensor and file. A plain directory or a GGUF file has no\n"
+      "checksums: its structure is checked and every number is read (no NaN, no infinity, scales above 0).\n");
   command->callback([options, &chosen] { chosen = [options](Console& console) { return verify(*options, console); }; });
 }
 

@@ -30,9 +30,9 @@ TEST(GgufWriter, WritesWhatTheReaderReads) {
     GgufWriter writer(dir / "m.gguf", metadata,
                       {{.name = "v", .dtype = DType::kF32, .shape = {3}, .size_bytes = vector.size()},
                        {.name = "m", .dtype = DType::kQ8_0, .shape = {2, 32}, .size_bytes = matrix.size()}});
-    writer.write(bytes_of(vector));
-    writer.write(bytes_of(matrix).first(10));
-    writer.write(bytes_of(matrix).subspan(10));
+    writer.write(1, 10, bytes_of(matrix).subspan(10));
+    writer.write(0, 0, bytes_of(vector));
+    writer.write(1, 0, bytes_of(matrix).first(10));
     EXPECT_FALSE(std::filesystem::exists(dir / "m.gguf"));
     writer.finish();
     EXPECT_EQ(writer.file_bytes(), std::filesystem::file_size(dir / "m.gguf"));

@@ -7,8 +7,10 @@
 
 #include "quant/aligned_buffer.h"
 #include "quant/checksum.h"
+#include "quant/dequantize.h"
 #include "quant/expert_pack.h"
 #include "quant/packed_matrix.h"
+#include "quant/quantize.h"
 #include "support/expect_error.h"
 #include "support/random_values.h"
 #include "support/temp_dir.h"
@@ -135,6 +137,93 @@ TEST_F(TensorLoaderTest, VectorsBecomeF32) {
   const auto checkpoint = quant::Checkpoint::open(dir_.path());
   EXPECT_EQ(TensorLoader(checkpoint).load_vector({.weight = &checkpoint.at("v")}),
             (std::vector<float>{1.0f, -2.0f, 0.0f}));
+}
+
+/// kv_b_proj as GGUF files keep it: W_UK of every head transposed, and W_UV.
+class SplitKvB : public ::testing::Test {
+ protected:
+  // Heads of 36 rows: four of them fill whole groups of 16, the last two do not.
+  static constexpr int64_t kHeads = 6, kNope = 32, kValue = 4, kLatent = 64, kRows = kHeads * (kNope + kValue);
+
+  /// Random numbers as `type`, and what they are as f32.
+  struct Half {
+    std::vector<float> values;
+    std::vector<std::byte> bytes;
+  };
+  static Half half(DType type, int64_t count, int seed) {
+    Half made;
+    made.values.resize(static_cast<size_t>(count));
+    testing::RandomValues random(static_cast<uint32_t>(seed));
+    for (float& value : made.values) value = static_cast<float>(random.bits() % 2001) / 1000.0f - 1.0f;
+    made.bytes.resize(quant::row_bytes(type, count));
+    quant::quantize_row(type, made.values, made.bytes);
+    quant::dequantize_row(type, made.bytes, made.values);
+    return made;
+  }
+
+  quant::Checkpoint open(DType key_type, DType value_type) {
+    key_ = half(key_type, kHeads * kLatent * kNope, 1);
+    value_ = half(value_type, kHeads * kValue * kLatent, 2);
+    std::string file(reinterpret_cast<const char*>(key_.bytes.data()), key_.bytes.size());
+    file.append(reinterpret_cast<const char*>(value_.bytes.data()), value_.bytes.size());
+    return quant::Checkpoint::from_tensors(dir_ / "m", {dir_.write("m", file)},
+                                           {{.name = "k_b_proj.weight",
+                                             .dtype = key_type,
+                                             .shape = {kHeads, kLatent, kNope},
+                                             .size_bytes = key_.bytes.size()},
+                                            {.name = "v_b_proj.weight",
+                                             .dtype = value_type,
+                                             .shape = {kHeads, kValue, kLatent},
+                                             .offset = key_.bytes.size(),
+                                             .size_bytes = value_.bytes.size()}});
+  }
+
+  std::vector<float> combined() const {
+    std::vector<float> rows;  // [heads, nope | v, kv_lora_rank]
+    for (int64_t head = 0; head < kHeads; ++head) {
+      for (int64_t row = 0; row < kNope; ++row) {
+        for (int64_t col = 0; col < kLatent; ++col) {
+          rows.push_back(key_.values[static_cast<size_t>((head * kLatent + col) * kNope + row)]);
+        }
+      }
+      const auto first = value_.values.begin() + head * kValue * kLatent;
+      rows.insert(rows.end(), first, first + kValue * kLatent);
+    }
+    return rows;
+  }
+
+  TempDir dir_;
+  Half key_, value_;
+};
+
+TEST_F(SplitKvB, BothHalvesBecomeOneMatrixExactly) {
+  struct Case {
+    DType key, value, kept;
+  };
+  for (const Case& types :
+       {Case{DType::kQ8_0, DType::kQ8_0, DType::kF32}, Case{DType::kBF16, DType::kBF16, DType::kBF16},
+        Case{DType::kF32, DType::kBF16, DType::kF32}, Case{DType::kF16, DType::kQ4_0, DType::kF32}}) {
+    const quant::Checkpoint checkpoint = open(types.key, types.value);
+    TensorFinder finder(checkpoint);
+    const CheckpointTensor tensor = finder.find("kv_b_proj.weight", kRows, kLatent);
+    finder.check_complete();
+    EXPECT_EQ(kept_type(tensor), types.kept);
+    EXPECT_EQ(tensor.size_bytes(), key_.bytes.size() + value_.bytes.size());
+    quant::AlignedBuffer out(quant::packed_bytes(types.kept, kRows, kLatent));
+    TensorLoader(checkpoint).load_matrix(tensor, types.kept, kRows, kLatent, out.span());
+    std::vector<float> got(static_cast<size_t>(kRows * kLatent));
+    quant::dequantize_packed({.type = types.kept, .rows = kRows, .cols = kLatent, .data = out.data()}, 0, kRows, got);
+    EXPECT_EQ(got, combined()) << quant::dtype_name(types.key);
+  }
+}
+
+TEST_F(SplitKvB, HalvesThatDoNotFitAreRefused) {
+  const quant::Checkpoint checkpoint = open(DType::kBF16, DType::kBF16);
+  TensorFinder finder(checkpoint);
+  testing::expect_error(quant::ErrorKind::kBadFile, {"k_b_proj.weight", "[6, 64, 32]", "[6, 4, 64]", "= 217"},
+                        [&] { finder.find("kv_b_proj.weight", kRows + 1, kLatent); });
+  testing::expect_error(quant::ErrorKind::kBadFile, {"k_b_proj.weight"},
+                        [&] { finder.find("kv_b_proj.weight", kRows, kLatent / 2); });
 }
 
 }  // namespace

@@ -47,7 +47,7 @@ TEST(Program, WrongUsageIsOneLineOnStderrAndExitCodeTwo) {
       {"run", "--thinking", "loud"},
       {"run", "--max-tokens", "0"},
       {"run", "--seed", "-1"},
-      {"convert", "a", "b"},  // no --experts
+      {"convert", "a"},
       {"eval"},
       {"eval", "logits", "model", "--out", "f.npy"},  // no ids
       {"eval", "tasks", "model"},
