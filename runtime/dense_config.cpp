@@ -6,7 +6,8 @@ namespace moraine::runtime {
 
 void read_dense(ConfigReader& reader, ModelConfig& config) {
   config.attention = AttentionKind::kGrouped;
-  config.rope_pairs = RopePairs::kHalves;
+  // A Llama in a GGUF file has rows of q and k permuted for neighbouring pairs (runtime/gguf_config.h).
+  config.rope_pairs = reader.boolean_or("rope_interleave", false) ? RopePairs::kInterleaved : RopePairs::kHalves;
   config.num_key_value_heads = reader.integer_or("num_key_value_heads", 1, kMaxHeads, config.num_attention_heads);
   if (config.num_attention_heads % config.num_key_value_heads != 0) {
     reader.fault("num_key_value_heads", fmt::format("{} heads cannot share {} keys evenly", config.num_attention_heads,

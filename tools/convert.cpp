@@ -6,10 +6,12 @@
 #include <optional>
 #include <thread>
 
+#include "quant/error.h"
 #include "tools/byte_size.h"
 #include "tools/commands.h"
 #include "tools/converter.h"
 #include "tools/exit_codes.h"
+#include "tools/gguf_exporter.h"
 #include "tools/progress_bar.h"
 
 namespace moraine::tools {
@@ -19,16 +21,46 @@ struct ConvertCommand {
   std::filesystem::path source;
   std::filesystem::path destination;
   std::optional<quant::DType> experts;
+  std::optional<quant::DType> resident;
+  bool gguf = false;
   int threads = 0;
 };
 
+int thread_count(const ConvertCommand& options) {
+  return options.threads > 0 ? options.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+int convert_to_gguf(const ConvertCommand& options, Console& console) {
+  GgufExporter exporter({.source = options.source,
+                         .destination = options.destination,
+                         .experts = options.experts,
+                         .resident = options.resident,
+                         .threads = thread_count(options),
+                         .free_bytes = {}});
+  console.line(fmt::format("writing {}: {} with experts {}", options.destination.string(),
+                           byte_size_text(exporter.total_bytes()), exporter.experts().type_name));
+  {
+    ProgressBar bar(console, "converting", ProgressUnit::kBytes);
+    exporter.run([&](uint64_t done_bytes, uint64_t total_bytes, const std::string& note) {
+      bar.update(done_bytes, total_bytes, note);
+    });
+  }
+  console.line("done");
+  return kExitOk;
+}
+
 int convert(const ConvertCommand& options, Console& console) {
-  const int all_threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  if (options.gguf) return convert_to_gguf(options, console);
+  if (options.resident) {
+    throw quant::Error(quant::ErrorKind::kUsage,
+                       {.what = "a pack keeps resident weights as they are stored; --resident needs --gguf",
+                        .action = "give --resident when the model is run"});
+  }
   ConvertOptions wanted;
   wanted.source = options.source;
   wanted.destination = options.destination;
-  wanted.experts = *options.experts;
-  wanted.threads = options.threads > 0 ? options.threads : all_threads;
+  wanted.experts = options.experts;
+  wanted.threads = thread_count(options);
   Converter converter(wanted);
   if (converter.already_done()) {
     console.line(fmt::format("{} already holds this conversion, finished; `moraine verify` checks it",
@@ -52,29 +84,41 @@ int convert(const ConvertCommand& options, Console& console) {
 }  // namespace
 
 void add_convert_command(CLI::App& app, Command& chosen) {
-  CLI::App* command = app.add_subcommand("convert", "Write a model as a pack, its routed experts quantized");
+  CLI::App* command =
+      app.add_subcommand("convert", "Write a model as a pack, its routed experts quantized or as they are");
   const auto options = std::make_shared<ConvertCommand>();
   command
       ->add_option_function<std::string>(
           "SRC", [options](const std::string& text) { options->source = text; },
-          "Model directory: config.json, tokenizer.json, *.safetensors")
+          "Model: a directory with config.json, tokenizer.json, *.safetensors, or a GGUF file")
       ->type_name("")
       ->required();
   command
       ->add_option_function<std::string>(
           "DST", [options](const std::string& text) { options->destination = text; },
-          "Directory to write; must be new or empty, or hold an interrupted conversion of\nthe same model, which then "
+          "Directory to write (with --gguf: file); must be new or empty, or hold an interrupted conversion of\nthe "
+          "same model, which then "
           "goes on")
       ->type_name("")
       ->required();
   add_experts_flag(*command, options->experts,
-                   "How routed experts are stored: Q8_0, Q4_K, Q4_0, BF16 or F8_E4M3 (as published, bit\n"
-                   "for bit, if the model is FP8). Rows that are no multiple of a format's block fall back\n"
+                   "How routed experts are stored: Q8_0, Q4_K, Q4_0, BF16 or F8_E4M3 (if the model is\n"
+                   "FP8); default: as they are, without loss. Rows that are no multiple of a format's block fall back\n"
                    "to the nearest 32-wide format; `moraine inspect` says which do");
-  command->get_option("--experts")->required();
+  command->add_flag("--gguf", options->gguf,
+                    "Write one GGUF file that other programs read, in place of a pack: FP8, which GGUF\n"
+                    "has not, becomes Q8_0; MTP layers are left out. Cannot be continued");
+  command
+      ->add_option_function<std::string>(
+          "--resident", [options](const std::string& text) { options->resident = parse_resident_type(text); },
+          "With --gguf: matrices of attention, dense FFN, shared experts and head, Q8_0 or BF16\n"
+          "(default: as stored)")
+      ->type_name("TYPE");
   add_threads_flag(*command, options->threads);
   set_help_footer(*command,
-                  "  moraine convert ~/models/DeepSeek-R1 /nvme/r1-q4k --experts Q4_K\n\n"
+                  "  moraine convert ~/models/DeepSeek-R1 /nvme/r1-q4k --experts Q4_K\n"
+                  "  moraine convert R1-Q4_K_M-00001-of-00009.gguf /nvme/r1\n"
+                  "  moraine convert ~/models/DeepSeek-R1 r1.gguf --gguf --experts Q4_K --resident Q8_0\n\n"
                   "An interrupted conversion goes on when the same command is given again.\n");
   command->callback(
       [options, &chosen] { chosen = [options](Console& console) { return convert(*options, console); }; });

@@ -19,14 +19,6 @@ namespace fs = std::filesystem;
 constexpr const char* kIdentityFile = "moraine_source.json";
 constexpr uint64_t kSlackBytes = 16u << 20;  // text files, index, journals
 
-uint64_t free_bytes_of(const fs::path& path) {
-  struct statvfs status {};
-  if (statvfs(path.c_str(), &status) != 0) throw quant::system_error(errno, "could not ask for free disk space", path);
-  // File systems that hold no files of ours (/proc) have no size; writing there fails by itself, with a better reason.
-  if (status.f_blocks == 0) return std::numeric_limits<uint64_t>::max();
-  return static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
-}
-
 /// Bytes of the plain files in a directory, 0 if it does not exist.
 uint64_t bytes_in(const fs::path& directory) {
   uint64_t total = 0;
@@ -47,6 +39,14 @@ uint64_t checksum_of(const std::string& text) {
 }
 
 }  // namespace
+
+uint64_t free_disk_bytes(const fs::path& path) {
+  struct statvfs status {};
+  if (statvfs(path.c_str(), &status) != 0) throw quant::system_error(errno, "could not ask for free disk space", path);
+  // File systems that hold no files of ours (/proc) have no size; writing there fails by itself, with a better reason.
+  if (status.f_blocks == 0) return std::numeric_limits<uint64_t>::max();
+  return static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
+}
 
 PackDestination::PackDestination(fs::path directory, std::string identity, const std::string& other)
     : directory_(std::move(directory)), identity_(std::move(identity)) {
@@ -74,7 +74,7 @@ void PackDestination::check_space(uint64_t total_bytes, const FreeBytes& free_by
   fs::path existing = fs::absolute(directory_);
   std::error_code ignored;
   while (!fs::exists(existing, ignored) && existing.has_relative_path()) existing = existing.parent_path();
-  const uint64_t free = free_bytes ? free_bytes(existing) : free_bytes_of(existing);
+  const uint64_t free = free_bytes ? free_bytes(existing) : free_disk_bytes(existing);
   const uint64_t present = bytes_in(directory_);
   const uint64_t wanted = total_bytes + kSlackBytes;
   const uint64_t missing = wanted > present ? wanted - present : 0;

@@ -12,6 +12,9 @@ namespace moraine::tools {
 /// Free bytes of the file system that holds a path.
 using FreeBytes = std::function<uint64_t(const std::filesystem::path&)>;
 
+/// What the system says.
+uint64_t free_disk_bytes(const std::filesystem::path& path);
+
 /// The directory that a pack is written to. A file in it says what is being written (the identity), so that an
 /// interrupted run is continued by the same command and nothing else is ever overwritten.
 class PackDestination {

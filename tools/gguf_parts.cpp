@@ -1,0 +1,133 @@
+#include "tools/gguf_parts.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <deque>
+#include <future>
+
+#include "quant/error.h"
+#include "quant/quantize.h"
+#include "runtime/gguf_tensors.h"
+#include "tools/byte_size.h"
+
+namespace moraine::tools {
+namespace {
+
+constexpr std::string_view kKvB = "kv_b_proj.weight";
+
+uint64_t tensor_bytes(quant::DType type, const std::vector<int64_t>& shape) {
+  uint64_t bytes = quant::row_bytes(type, shape.back());
+  for (size_t i = 0; i + 1 < shape.size(); ++i) bytes *= static_cast<uint64_t>(shape[i]);
+  return bytes;
+}
+
+GgufEntry entry(const runtime::ResidentTensor& tensor, quant::DType type, std::vector<int64_t> shape) {
+  const auto name = runtime::gguf_tensor_name(tensor.name);
+  MORAINE_CHECK(name.has_value());
+  const uint64_t size_bytes = tensor_bytes(type, shape);
+  return {.info = {.name = *name, .dtype = type, .shape = std::move(shape), .size_bytes = size_bytes},
+          .resident = tensor};
+}
+
+/// An expert's three matrices as files have them.
+struct UnpackedExpert {
+  std::array<std::vector<std::byte>, 3> matrices;
+};
+
+UnpackedExpert unpack(const quant::ExpertLayout& layout, const quant::AlignedBuffer& record) {
+  const quant::ExpertView view = quant::expert_view(layout, record.data());
+  UnpackedExpert expert;
+  const std::array matrices = {&view.gate, &view.up, &view.down};
+  for (size_t m = 0; m < matrices.size(); ++m) {
+    const quant::PackedView& matrix = *matrices[m];
+    expert.matrices[m].resize(tensor_bytes(matrix.type, {matrix.rows, matrix.cols}));
+    quant::unpack_matrix(matrix, expert.matrices[m]);
+  }
+  return expert;
+}
+
+}  // namespace
+
+std::vector<GgufEntry> gguf_resident_entries(const runtime::ModelConfig& config, const GgufTypeOf& type_of) {
+  std::vector<GgufEntry> entries;
+  const int64_t heads = config.num_attention_heads, latent = config.kv_lora_rank;
+  for (const runtime::ResidentTensor& tensor : runtime::resident_tensors(config)) {
+    if (tensor.cols == 0) {
+      entries.push_back(entry(tensor, quant::DType::kF32, {tensor.rows}));
+    } else if (tensor.name.ends_with("mlp.gate.weight")) {
+      entries.push_back(entry(tensor, quant::DType::kF32, {tensor.rows, tensor.cols}));
+    } else if (tensor.name.ends_with(kKvB)) {
+      runtime::ResidentTensor half = tensor;
+      const std::string prefix = tensor.name.substr(0, tensor.name.size() - kKvB.size());
+      half.name = prefix + "k_b_proj.weight";
+      half.rows = heads * latent;
+      half.cols = config.qk_nope_head_dim;
+      entries.push_back(entry(half, type_of(half), {heads, latent, half.cols}));
+      half.name = prefix + "v_b_proj.weight";
+      half.rows = heads * config.v_head_dim;
+      half.cols = latent;
+      entries.push_back(entry(half, type_of(half), {heads, config.v_head_dim, latent}));
+    } else {
+      entries.push_back(entry(tensor, type_of(tensor), {tensor.rows, tensor.cols}));
+    }
+  }
+  return entries;
+}
+
+std::vector<GgufEntry> gguf_expert_entries(int layer, int64_t n_experts, const quant::ExpertLayout& layout) {
+  std::vector<GgufEntry> entries;
+  const auto add = [&](const char* name, const quant::MatrixDesc& matrix) {
+    const std::vector<int64_t> shape = {n_experts, matrix.rows, matrix.cols};
+    entries.push_back({.info = {.name = fmt::format("blk.{}.{}_exps.weight", layer, name),
+                                .dtype = matrix.type,
+                                .shape = shape,
+                                .size_bytes = tensor_bytes(matrix.type, shape)},
+                       .resident = {}});
+  };
+  add("ffn_gate", layout.gate);
+  add("ffn_up", layout.up);
+  add("ffn_down", layout.down);
+  return entries;
+}
+
+void write_gguf_experts(quant::GgufWriter& writer, const GgufExpertTask& task,
+                        const std::function<quant::AlignedBuffer(int32_t expert)>& make, const PackAdvance& advance) {
+  // As in write_expert_file: side by side, written in order, no more in memory than there are threads.
+  const auto in_flight = static_cast<size_t>(std::max(1, task.threads));
+  std::deque<std::future<UnpackedExpert>> coming;
+  int32_t begun = 0;
+  for (int32_t expert = 0; expert < task.n_experts; ++expert) {
+    while (begun < task.n_experts && coming.size() < in_flight) {
+      coming.push_back(std::async(
+          std::launch::async, [&](int32_t e) { return unpack(task.layout, make(e)); }, begun++));
+    }
+    const UnpackedExpert unpacked = coming.front().get();
+    coming.pop_front();
+    uint64_t bytes = 0;
+    for (size_t m = 0; m < unpacked.matrices.size(); ++m) {
+      const std::vector<std::byte>& matrix = unpacked.matrices[m];
+      writer.write(task.first_tensor + m, static_cast<uint64_t>(expert) * matrix.size(), matrix);
+      bytes += matrix.size();
+    }
+    advance(bytes, task.note);
+  }
+}
+
+void check_gguf_destination(const std::filesystem::path& file, uint64_t size_bytes, const FreeBytes& free_bytes) {
+  std::error_code ignored;
+  if (std::filesystem::exists(file, ignored)) {
+    throw quant::Error(quant::ErrorKind::kUsage,
+                       {.what = "the destination exists", .file = file, .action = "choose a new name, or remove it"});
+  }
+  const std::filesystem::path folder = file.parent_path().empty() ? "." : file.parent_path();
+  const uint64_t room_bytes = free_bytes ? free_bytes(folder) : free_disk_bytes(folder);
+  if (room_bytes >= size_bytes) return;
+  throw quant::Error(quant::ErrorKind::kNotEnough,
+                     {.what = fmt::format("the disk has room for {}, the file needs {}", byte_size_text(room_bytes),
+                                          byte_size_text(size_bytes)),
+                      .file = file,
+                      .action = "free some space, or choose another disk"});
+}
+
+}  // namespace moraine::tools
