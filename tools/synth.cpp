@@ -11,6 +11,7 @@
 #include "tools/commands.h"
 #include "tools/engine_setup.h"
 #include "tools/exit_codes.h"
+#include "tools/gguf_synthesizer.h"
 #include "tools/progress_bar.h"
 #include "tools/synthesizer.h"
 
@@ -21,8 +22,30 @@ struct SynthCommand {
   SynthOptions options;
   std::optional<quant::DType> experts;
   std::optional<quant::DType> resident;
+  bool gguf = false;
   int threads = 0;
 };
+
+/// What is about to be written, in a line.
+std::string plan_line(const SynthOptions& options, const runtime::ModelConfig& config, uint64_t total_bytes,
+                      bool resumes) {
+  return fmt::format("{} {}: {}, {} dense and {} MoE layers, experts {}, resident {}, vocabulary {}",
+                     resumes ? "going on with" : "writing", options.destination.string(), byte_size_text(total_bytes),
+                     config.first_k_dense_replace, config.num_hidden_layers - config.first_k_dense_replace,
+                     quant::dtype_name(options.experts), quant::dtype_name(options.resident), config.vocab_size);
+}
+
+/// Writes it with a progress bar.
+template <typename AnySynthesizer>
+void write(AnySynthesizer& synthesizer, const SynthOptions& options, Console& console) {
+  {
+    ProgressBar bar(console, "writing", ProgressUnit::kBytes);
+    synthesizer.run([&](uint64_t done_bytes, uint64_t total_bytes, const std::string& note) {
+      bar.update(done_bytes, total_bytes, note);
+    });
+  }
+  console.line(fmt::format("done; `moraine bench {}` measures with it", options.destination.string()));
+}
 
 int synth(const SynthCommand& command, Console& console) {
   SynthOptions options = command.options;
@@ -31,25 +54,19 @@ int synth(const SynthCommand& command, Console& console) {
   options.resident = command.resident.value_or(options.resident);
   options.threads =
       command.threads > 0 ? command.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  Synthesizer synthesizer(options);
-  const std::string name = options.destination.string();
-  if (synthesizer.already_done()) {
-    console.line(fmt::format("{} already holds this model, finished", name));
+  if (command.gguf) {
+    GgufSynthesizer synthesizer(options);
+    console.line(plan_line(options, synthesizer.config(), synthesizer.total_bytes(), false));
+    write(synthesizer, options, console);
     return kExitOk;
   }
-  const runtime::ModelConfig& config = synthesizer.config();
-  console.line(fmt::format("{} {}: {}, {} dense and {} MoE layers, experts {}, resident {}, vocabulary {}",
-                           synthesizer.resumes() ? "going on with" : "writing", name,
-                           byte_size_text(synthesizer.total_bytes()), config.first_k_dense_replace,
-                           config.num_hidden_layers - config.first_k_dense_replace, quant::dtype_name(options.experts),
-                           quant::dtype_name(options.resident), config.vocab_size));
-  {
-    ProgressBar bar(console, "writing", ProgressUnit::kBytes);
-    synthesizer.run([&](uint64_t done_bytes, uint64_t total_bytes, const std::string& note) {
-      bar.update(done_bytes, total_bytes, note);
-    });
+  Synthesizer synthesizer(options);
+  if (synthesizer.already_done()) {
+    console.line(fmt::format("{} already holds this model, finished", options.destination.string()));
+    return kExitOk;
   }
-  console.line(fmt::format("done; `moraine bench {}` measures with it", name));
+  console.line(plan_line(options, synthesizer.config(), synthesizer.total_bytes(), synthesizer.resumes()));
+  write(synthesizer, options, console);
   return kExitOk;
 }
 
@@ -93,9 +110,12 @@ void add_synth_command(CLI::App& app, Command& chosen) {
   command->add_option("--seed", wanted.seed, "Number that fixes the weights (default: 0)")
       ->type_name("S")
       ->check(CLI::Range(uint64_t{0}, std::numeric_limits<uint64_t>::max()).description(""));
+  command->add_flag("--gguf", options->gguf,
+                    "Write one GGUF file, which other programs load too, in place of a pack;\nOUT is a new file then");
   add_threads_flag(*command, options->threads);
   set_help_footer(*command,
-                  "  moraine synth /nvme/r1-shape --preset r1-671b --dense-layers 1 --moe-layers 2\n\n"
+                  "  moraine synth /nvme/r1-shape --preset r1-671b --dense-layers 1 --moe-layers 2\n"
+                  "  moraine synth r1-shape.gguf --gguf --preset r1-671b --dense-layers 1 --moe-layers 2\n\n"
                   "Full layers of the 671B model at any count: 1 dense and 2 MoE layers take 13 GiB. The text such a\n"
                   "model writes has no meaning; its speed has.\n");
   command->callback([options, &chosen] { chosen = [options](Console& console) { return synth(*options, console); }; });

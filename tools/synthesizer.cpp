@@ -22,14 +22,6 @@ float projection_deviation(int64_t cols) {
   return 1.0f / std::sqrt(static_cast<float>(cols));
 }
 
-Spread spread_of(const runtime::ResidentTensor& tensor) {
-  if (tensor.name.ends_with("e_score_correction_bias")) return {.deviation = 0.005f};
-  if (tensor.name.ends_with(".bias")) return {.deviation = 0.1f};
-  if (tensor.cols == 0) return {.mean = 1.0f, .deviation = 0.02f};  // norms
-  if (tensor.name.find("embed_tokens") != std::string::npos) return {.deviation = 1.0f};
-  return {.deviation = projection_deviation(tensor.cols)};
-}
-
 quant::TensorInfo tensor_info(const std::string& name, quant::DType type, std::vector<int64_t> shape) {
   uint64_t size_bytes = quant::row_bytes(type, shape.back());
   if (shape.size() == 2) size_bytes *= static_cast<uint64_t>(shape.front());
@@ -38,8 +30,58 @@ quant::TensorInfo tensor_info(const std::string& name, quant::DType type, std::v
 
 }  // namespace
 
-Synthesizer::Synthesizer(SynthOptions options) : options_(std::move(options)) {
-  plan_config();
+Spread synth_spread(const runtime::ResidentTensor& tensor) {
+  if (tensor.name.ends_with("e_score_correction_bias")) return {.deviation = 0.005f};
+  if (tensor.name.ends_with(".bias")) return {.deviation = 0.1f};
+  if (tensor.cols == 0) return {.mean = 1.0f, .deviation = 0.02f};  // norms
+  if (tensor.name.find("embed_tokens") != std::string::npos) return {.deviation = 1.0f};
+  return {.deviation = projection_deviation(tensor.cols)};
+}
+
+std::string synth_config_text(const SynthOptions& options) {
+  const SynthPreset& preset = find_synth_preset(options.preset);
+  const int64_t dense_layers = options.dense_layers.value_or(preset.dense_layers);
+  const int64_t moe_layers = options.moe_layers.value_or(preset.moe_layers);
+  constexpr int64_t kMostLayers = 4096;  // ModelConfig's bound
+  const bool is_moe = preset.moe_layers > 0;
+  if (dense_layers < 0 || dense_layers > kMostLayers || moe_layers > kMostLayers - dense_layers ||
+      (is_moe ? moe_layers < 1 : moe_layers != 0 || dense_layers < 1)) {
+    throw quant::Error(quant::ErrorKind::kUsage,
+                       {.what = fmt::format("impossible number of layers for {}", preset.name),
+                        .expected = fmt::format("at least one {} layer{}, at most {} in all", is_moe ? "MoE" : "dense",
+                                                is_moe ? "" : " and no MoE layer", kMostLayers),
+                        .got = fmt::format("{} dense, {} MoE", dense_layers, moe_layers)});
+  }
+  quant::Json config = quant::parse_json(preset.config_json, "preset");
+  config["num_hidden_layers"] = dense_layers + moe_layers;
+  if (is_moe) config["first_k_dense_replace"] = dense_layers;
+  config["vocab_size"] = options.vocab_size.value_or(preset.vocab_size);
+  if (options.resident == quant::DType::kF8E4M3) {
+    config["quantization_config"] = {{"activation_scheme", "dynamic"},
+                                     {"fmt", "e4m3"},
+                                     {"quant_method", "fp8"},
+                                     {"weight_block_size", {quant::kFp8Block, quant::kFp8Block}}};
+  }
+  return config.dump(2) + "\n";
+}
+
+quant::AlignedBuffer make_synth_record(uint64_t seed, const quant::ExpertLayout& layout, int layer, int32_t expert) {
+  quant::AlignedBuffer record(layout.record_bytes);
+  LaneRandom random(seed, fmt::format("layer {} expert {}", layer, expert));
+  const auto fill = [&](const quant::MatrixDesc& matrix, uint64_t offset_bytes) {
+    fill_packed(random, matrix, projection_deviation(matrix.cols),
+                record.span().subspan(offset_bytes, quant::packed_bytes(matrix.type, matrix.rows, matrix.cols)));
+  };
+  fill(layout.gate, 0);
+  fill(layout.up, layout.up_offset_bytes);
+  fill(layout.down, layout.down_offset_bytes);
+  return record;
+}
+
+Synthesizer::Synthesizer(SynthOptions options)
+    : options_(std::move(options)),
+      config_text_(synth_config_text(options_)),
+      config_(runtime::ModelConfig::parse(config_text_, "config.json")) {
   // The tokenizer must fit, and be there, before anything is written.
   (void)runtime::ModelText::from_directory(options_.tokenizer_source, config_);
   shards_.emplace(plan_resident(), options_.shard_bytes);
@@ -54,41 +96,13 @@ Synthesizer::Synthesizer(SynthOptions options) : options_(std::move(options)) {
   if (!already_done()) destination_->check_space(total_bytes_, options_.free_bytes);
 }
 
-void Synthesizer::plan_config() {
-  const SynthPreset& preset = find_synth_preset(options_.preset);
-  const int64_t dense_layers = options_.dense_layers.value_or(preset.dense_layers);
-  const int64_t moe_layers = options_.moe_layers.value_or(preset.moe_layers);
-  constexpr int64_t kMostLayers = 4096;  // ModelConfig's bound
-  const bool is_moe = preset.moe_layers > 0;
-  if (dense_layers < 0 || dense_layers > kMostLayers || moe_layers > kMostLayers - dense_layers ||
-      (is_moe ? moe_layers < 1 : moe_layers != 0 || dense_layers < 1)) {
-    throw quant::Error(quant::ErrorKind::kUsage,
-                       {.what = fmt::format("impossible number of layers for {}", preset.name),
-                        .expected = fmt::format("at least one {} layer{}, at most {} in all", is_moe ? "MoE" : "dense",
-                                                is_moe ? "" : " and no MoE layer", kMostLayers),
-                        .got = fmt::format("{} dense, {} MoE", dense_layers, moe_layers)});
-  }
-  quant::Json config = quant::parse_json(preset.config_json, "preset");
-  config["num_hidden_layers"] = dense_layers + moe_layers;
-  if (is_moe) config["first_k_dense_replace"] = dense_layers;
-  config["vocab_size"] = options_.vocab_size.value_or(preset.vocab_size);
-  if (options_.resident == quant::DType::kF8E4M3) {
-    config["quantization_config"] = {{"activation_scheme", "dynamic"},
-                                     {"fmt", "e4m3"},
-                                     {"quant_method", "fp8"},
-                                     {"weight_block_size", {quant::kFp8Block, quant::kFp8Block}}};
-  }
-  config_text_ = config.dump(2) + "\n";
-  config_ = runtime::ModelConfig::parse(config_text_, "config.json");
-}
-
 std::vector<quant::TensorInfo> Synthesizer::plan_resident() {
   std::vector<quant::TensorInfo> tensors;
   for (const runtime::ResidentTensor& tensor : runtime::resident_tensors(config_)) {
     quant::DType type = quant::DType::kBF16;
     if (tensor.is_projection) type = quant::packable_type(options_.resident, tensor.cols);
     if (tensor.name.ends_with("e_score_correction_bias")) type = quant::DType::kF32;
-    spreads_[tensor.name] = spread_of(tensor);
+    spreads_[tensor.name] = synth_spread(tensor);
     tensors.push_back(tensor_info(tensor.name, type,
                                   tensor.cols == 0 ? std::vector{tensor.rows} : std::vector{tensor.rows, tensor.cols}));
     if (type != quant::DType::kF8E4M3) continue;
@@ -143,7 +157,7 @@ void Synthesizer::run(const SynthProgress& progress) {
                                  .threads = options_.threads,
                                  .note = fmt::format("layer {} of {}", layer, config_.num_hidden_layers - 1)};
     pack.layers.push_back(write_expert_file(
-        task, [&](int32_t expert) { return make_record(task.layer, expert); }, advance));
+        task, [&](int32_t expert) { return make_synth_record(options_.seed, layout_, task.layer, expert); }, advance));
   }
   pack.write(options_.destination);
   done_ = true;
@@ -152,19 +166,6 @@ void Synthesizer::run(const SynthProgress& progress) {
 void Synthesizer::fill_resident(const quant::TensorInfo& tensor, std::span<std::byte> bytes) const {
   LaneRandom random(options_.seed, tensor.name);
   fill_tensor(random, tensor.dtype, spreads_.at(tensor.name), bytes);
-}
-
-quant::AlignedBuffer Synthesizer::make_record(int layer, int32_t expert) const {
-  quant::AlignedBuffer record(layout_.record_bytes);
-  LaneRandom random(options_.seed, fmt::format("layer {} expert {}", layer, expert));
-  const auto fill = [&](const quant::MatrixDesc& matrix, uint64_t offset_bytes) {
-    fill_packed(random, matrix, projection_deviation(matrix.cols),
-                record.span().subspan(offset_bytes, quant::packed_bytes(matrix.type, matrix.rows, matrix.cols)));
-  };
-  fill(layout_.gate, 0);
-  fill(layout_.up, layout_.up_offset_bytes);
-  fill(layout_.down, layout_.down_offset_bytes);
-  return record;
 }
 
 }  // namespace moraine::tools

@@ -10,6 +10,7 @@
 
 #include "quant/expert_pack.h"
 #include "runtime/model_config.h"
+#include "runtime/weight_loader.h"
 #include "tools/pack_destination.h"
 #include "tools/pack_parts.h"
 #include "tools/random_weights.h"
@@ -30,6 +31,13 @@ struct SynthOptions {
   uint64_t shard_bytes = uint64_t{4} << 30;  ///< resident tensors beyond this go into further files
   FreeBytes free_bytes;                      ///< for tests; empty: statvfs
 };
+
+/// config.json of the preset with the layers and the vocabulary that are asked for. Throws quant::Error(kUsage).
+std::string synth_config_text(const SynthOptions& options);
+/// How a resident tensor's weights are spread: projections as 1/√columns.
+Spread synth_spread(const runtime::ResidentTensor& tensor);
+/// The record of an expert: the same for the same arguments.
+quant::AlignedBuffer make_synth_record(uint64_t seed, const quant::ExpertLayout& layout, int layer, int32_t expert);
 
 /// Called after every record and tensor, from the thread that called run(). An exception thrown here interrupts the
 /// work as a crash would.
@@ -56,11 +64,9 @@ class Synthesizer {
   void run(const SynthProgress& progress);
 
  private:
-  void plan_config();
   std::vector<quant::TensorInfo> plan_resident();
   std::string identity() const;
   void fill_resident(const quant::TensorInfo& tensor, std::span<std::byte> bytes) const;
-  quant::AlignedBuffer make_record(int layer, int32_t expert) const;
 
   SynthOptions options_;
   std::string config_text_;

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "quant/expert_layout.h"
+#include "runtime/model_config.h"
+#include "tools/gguf_parts.h"
+#include "tools/synthesizer.h"
+
+namespace moraine::tools {
+
+/// Writes one GGUF file of a published model's shapes with random weights, for measuring other programs and this one on
+/// the same model. Tensors and keys are those of files converted since autumn 2025; the tokenizer is the embedded
+/// model's, filled up with unused tokens. The same options give the same bytes. It can't be continued: the file has its
+/// name only when it is whole.
+class GgufSynthesizer {
+ public:
+  /// Plans and looks at the destination; writes nothing. Throws quant::Error: kUsage for options that make no sense or
+  /// a destination that exists, kBadFile for the tokenizer, kNotEnough if the disk has too little room.
+  explicit GgufSynthesizer(SynthOptions options);
+
+  uint64_t total_bytes() const { return total_bytes_; }
+  const runtime::ModelConfig& config() const { return config_; }
+
+  /// Throws quant::Error.
+  void run(const SynthProgress& progress);
+
+ private:
+  std::vector<std::byte> resident_bytes(const GgufEntry& entry) const;
+
+  SynthOptions options_;
+  std::string config_text_;
+  runtime::ModelConfig config_;
+  quant::ExpertLayout layout_;
+  std::vector<GgufEntry> entries_;
+  size_t resident_count_ = 0;
+  uint64_t total_bytes_ = 0;
+};
+
+}  // namespace moraine::tools
