@@ -65,7 +65,7 @@ class ScratchMemory {
   std::byte* data() const { return data_; }
 
  private:
-  offload::MappedMemory memory_{/*huge_pages=*/true};
+  offload::MappedMemory memory_;
   uint64_t size_bytes_;
   std::byte* data_;
 };

@@ -17,15 +17,11 @@ class HostMemory {
   virtual void give_back(std::byte* memory, uint64_t size_bytes) noexcept = 0;
 };
 
-/// Anonymous pages of the system; ranges of 2 MiB and more lie on 2 MiB borders and ask for huge pages.
+/// Anonymous pages of the system, huge ones from 2 MiB on (quant/huge_pages.h).
 class MappedMemory : public HostMemory {
  public:
-  explicit MappedMemory(bool huge_pages) : huge_pages_(huge_pages) {}
   std::byte* take(uint64_t size_bytes) override;
   void give_back(std::byte* memory, uint64_t size_bytes) noexcept override;
-
- private:
-  const bool huge_pages_;
 };
 
 /// Equal slots for records, each aligned to 4096 bytes, so that O_DIRECT reads and SIMD loads can use them. Memory is
@@ -33,12 +29,11 @@ class MappedMemory : public HostMemory {
 class HostArena {
  public:
   static constexpr uint64_t kSlotAlignmentBytes = 4096;
-  static constexpr uint64_t kHugePageBytes = 2u << 20;
 
   /// Bytes that a slot for records of `record_bytes` takes.
   static uint64_t slot_bytes_for(uint64_t record_bytes);
 
-  /// `memory` null: MappedMemory, with huge pages if slots are of 2 MiB or more. Throws quant::Error(kNotEnough).
+  /// `memory` null: MappedMemory. Throws quant::Error(kNotEnough).
   HostArena(uint64_t record_bytes, int slot_count, std::shared_ptr<HostMemory> memory = nullptr);
   ~HostArena();
   HostArena(const HostArena&) = delete;

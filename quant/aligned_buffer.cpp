@@ -2,25 +2,37 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <cstring>
-#include <limits>
 
 #include "quant/error.h"
+#include "quant/huge_pages.h"
 
 namespace moraine::quant {
 
 AlignedBuffer::AlignedBuffer(uint64_t size_bytes) {
   if (size_bytes == 0) return;
-  const bool fits = size_bytes <= std::numeric_limits<size_t>::max() - kAlignment;
-  const size_t rounded = fits ? (size_bytes + kAlignment - 1) / kAlignment * kAlignment : 0;
-  void* memory = fits ? std::aligned_alloc(kAlignment, rounded) : nullptr;
+  std::byte* memory = nullptr;
+  if (size_bytes >= kHugePageBytes) {
+    memory = map_memory(size_bytes);
+  } else {
+    memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, mapped_bytes(size_bytes)));
+    if (memory != nullptr) std::memset(memory, 0, size_bytes);
+  }
   if (memory == nullptr) {
     throw Error(ErrorKind::kNotEnough, {.what = fmt::format("could not allocate {} bytes of memory", size_bytes),
                                         .action = "close other programs or choose a smaller --ram-budget"});
   }
-  std::memset(memory, 0, rounded);
-  bytes_.reset(static_cast<std::byte*>(memory));
+  bytes_ = std::unique_ptr<std::byte[], Free>(memory, Free{size_bytes});
   size_bytes_ = size_bytes;
+}
+
+void AlignedBuffer::Free::operator()(std::byte* bytes) const {
+  if (size_bytes >= kHugePageBytes) {
+    unmap_memory(bytes, size_bytes);
+  } else {
+    std::free(bytes);
+  }
 }
 
 }  // namespace moraine::quant

@@ -2,13 +2,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <span>
 
 namespace moraine::quant {
 
-/// Owned bytes whose address is a multiple of `kAlignment`: enough for O_DIRECT reads and every SIMD load. Zeroed.
+/// Owned bytes whose address is a multiple of `kAlignment`: enough for O_DIRECT reads and every SIMD load. Zeroed. From
+/// 2 MiB on in huge pages where the system has them (huge_pages.h), and then untouched until it is used.
 class AlignedBuffer {
  public:
   static constexpr size_t kAlignment = 4096;
@@ -25,7 +25,8 @@ class AlignedBuffer {
 
  private:
   struct Free {
-    void operator()(std::byte* bytes) const { std::free(bytes); }
+    size_t size_bytes;
+    void operator()(std::byte* bytes) const;
   };
   std::unique_ptr<std::byte[], Free> bytes_;
   size_t size_bytes_ = 0;

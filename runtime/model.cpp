@@ -1,10 +1,12 @@
 #include "runtime/model.h"
 
+#include "quant/huge_pages.h"
+
 namespace moraine::runtime {
 namespace {
 
 uint64_t bytes_of(const Matrix& matrix) {
-  return matrix.storage.size();
+  return quant::mapped_bytes(matrix.storage.size());
 }
 uint64_t bytes_of(const std::vector<float>& vector) {
   return vector.size() * sizeof(float);

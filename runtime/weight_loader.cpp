@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "quant/error.h"
+#include "quant/huge_pages.h"
 #include "runtime/checkpoint_tensor.h"
 #include "runtime/tensor_loader.h"
 
@@ -117,8 +118,9 @@ quant::DType target_type(const Destination& to, const CheckpointTensor& tensor, 
 }
 
 uint64_t kept_bytes(const Destination& to, const CheckpointTensor& tensor, std::optional<quant::DType> resident) {
-  return to.vector != nullptr ? static_cast<uint64_t>(to.rows) * sizeof(float)
-                              : quant::packed_bytes(target_type(to, tensor, resident), to.rows, to.cols);
+  return to.vector != nullptr
+             ? static_cast<uint64_t>(to.rows) * sizeof(float)
+             : quant::mapped_bytes(quant::packed_bytes(target_type(to, tensor, resident), to.rows, to.cols));
 }
 
 /// FP8 comes with its own scales: it can be kept, not made (that would be a lossy step of its own).

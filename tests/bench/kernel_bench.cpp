@@ -28,7 +28,7 @@ constexpr int64_t kIntermediate = 2048;
 
 /// Random weights, scales finite, in huge pages as the program's are.
 const std::byte* weights() {
-  static offload::MappedMemory memory(/*huge_pages=*/true);
+  static offload::MappedMemory memory;
   static std::byte* data = [] {
     std::byte* bytes = memory.take(kWeightBytes);
     uint64_t state = 1;
@@ -83,6 +83,32 @@ void bench_matmul(benchmark::State& state, DType type, bool precise) {
   }
   report(state, static_cast<double>(quant::packed_bytes(type, kIntermediate, kHidden)),
          2.0 * static_cast<double>(tokens * kIntermediate * kHidden));
+}
+
+/// The matrices of R1 that decode streams one by one.
+struct Shape {
+  const char* name;
+  int64_t rows, cols;
+};
+constexpr Shape kDecodeShapes[] = {{"q_a", 1536, 7168},        {"kv_a", 576, 7168},   {"q_b", 24576, 1536},
+                                   {"o", 7168, 16384},         {"gate", 18432, 7168}, {"down", 7168, 18432},
+                                   {"shared_down", 7168, 2048}};
+
+constexpr Shape kRouter = {"router", 256, 7168};
+
+/// One token times one matrix of `shape`.
+void bench_decode(benchmark::State& state, DType type, const Shape& shape) {
+  Workers workers(select_kernels(), static_cast<int>(state.range(1)));
+  const std::vector<float> x = activations(shape.cols);
+  std::vector<float> y(static_cast<size_t>(shape.rows));
+  Rotation rotation;
+  weights();
+  for (auto _ : state) {
+    matmul(workers, rotation.next(type, shape.rows, shape.cols), {.data = x.data(), .stride = shape.cols}, 1, y.data(),
+           shape.rows);
+  }
+  report(state, static_cast<double>(quant::packed_bytes(type, shape.rows, shape.cols)),
+         2.0 * static_cast<double>(shape.rows * shape.cols));
 }
 
 /// A layer's eight experts, each with `tokens` rows: what decode (1 token) and prefill do per MoE layer.
@@ -197,6 +223,11 @@ void register_all() {
   add("dram_read", {0}, bench_dram_read);
   add("vnni_peak", {0}, bench_vnni_peak);
   benchmark::RegisterBenchmark("quantize_activations", bench_quantize);
+  for (const Shape& shape : kDecodeShapes) {
+    add(std::string("decode/Q8_0/") + shape.name, {1},
+        [&shape](benchmark::State& state) { bench_decode(state, DType::kQ8_0, shape); });
+  }
+  add("decode/F32/router", {1}, [](benchmark::State& state) { bench_decode(state, DType::kF32, kRouter); });
   const std::vector<int64_t> tokens = {1, 2, 4, 8, 16, 32, 128};
   for (const DType type : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K}) {
     const std::string name(quant::dtype_name(type));

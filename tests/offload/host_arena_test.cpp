@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "quant/error.h"
+#include "quant/huge_pages.h"
 
 namespace moraine::offload {
 namespace {
@@ -32,7 +33,7 @@ TEST(HostArena, SlotsAreAlignedAndApart) {
 
 TEST(HostArena, BigSlotsBeginOnAHugePage) {
   const HostArena arena((2u << 20) + 4096, 3);
-  EXPECT_EQ(address(arena.slot(0)) % HostArena::kHugePageBytes, 0u);
+  EXPECT_EQ(address(arena.slot(0)) % quant::kHugePageBytes, 0u);
   std::memset(arena.slot(2).data(), 1, arena.slot_bytes());
   EXPECT_EQ(arena.slot(2).back(), std::byte{1});
 }
@@ -76,7 +77,7 @@ class CountingMemory : public HostMemory {
   uint64_t given_back_bytes = 0;
 
  private:
-  MappedMemory inner_{false};
+  MappedMemory inner_;
 };
 
 TEST(HostArena, UsesTheMemoryHandedIn) {

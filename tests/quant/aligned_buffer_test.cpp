@@ -22,7 +22,8 @@ namespace moraine::quant {
 namespace {
 
 TEST(AlignedBuffer, IsAlignedAndZeroedAtOddSizes) {
-  for (const uint64_t size_bytes : {1u, 7u, 4095u, 4096u, 4097u, 100'000u}) {
+  // The last ones are mapped, in huge pages.
+  for (const uint64_t size_bytes : {1u, 7u, 4095u, 4096u, 4097u, 100'000u, 2u << 20, (4u << 20) + 1}) {
     AlignedBuffer buffer(size_bytes);
     EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer.data()) % AlignedBuffer::kAlignment, 0u) << size_bytes;
     EXPECT_EQ(buffer.size(), size_bytes);
