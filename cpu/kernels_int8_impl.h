@@ -50,15 +50,32 @@ inline typename V::Int dot_block(const typename V::Int (&operands)[kSteps], cons
   return sum;
 }
 
-/// How far ahead of the bytes being read the stream is prefetched (measured: docs/kernels.md).
-constexpr int64_t kPrefetchBytes = 3456;
+/// How far ahead of its use each stream is prefetched, and how many groups are read side by side for one token
+/// (measured: docs/kernels.md).
+constexpr int64_t kPrefetchBytes = 1600;
+constexpr int kDecodeStreams = 4;
+
+/// What a block of 32 columns takes of a group up to where its trailing scales begin: codes, and its share of headers.
+template <class Format>
+constexpr int64_t kStreamBlockBytes = Format::kCodeBytes + Format::kHeaderBytes / kChunkBlocks;
+
+/// Brings block `block` of `blocks` of a group into the cache.
+template <class V, class Format>
+inline void prefetch_block(const std::byte* group, int64_t blocks, int64_t block) noexcept {
+  const std::byte* bytes = group + block * kStreamBlockBytes<Format>;
+#pragma GCC unroll 16
+  for (int64_t line = 0; line < kStreamBlockBytes<Format>; line += 64) V::prefetch(bytes + line);
+  if constexpr (Format::kHeaderBytes == 0) {  // f16 scales lie behind all codes
+    V::prefetch(group + blocks * Format::kCodeBytes + block * 2 * kLanes);
+  }
+}
 
 /// `kGroups` groups side by side for `kTokens` tokens, straight from the packed bytes, each read once and in order.
+/// Towards their end the beginning of the next kGroups groups is prefetched: they are this thread's next, or nobody's.
 template <class V, class Format, int kGroups, int kTokens>
 void stream_groups(const std::byte* group, int64_t group_bytes, int64_t cols, const ActivationBlock* const* x,
                    float* out, int64_t out_stride) noexcept {
-  // Of the stream, per 32 columns. Q4_K's headers lie in it and must not be missed.
-  constexpr int64_t kBlockBytes = Format::kCodeBytes + Format::kHeaderBytes / kChunkBlocks;
+  constexpr int64_t kAheadBlocks = kPrefetchBytes / kStreamBlockBytes<Format>;
   const int64_t blocks = cols / kActivationBlock;
   typename V::Reg sum[kGroups][kTokens];
 #pragma GCC unroll 8
@@ -73,15 +90,15 @@ void stream_groups(const std::byte* group, int64_t group_bytes, int64_t cols, co
     const std::byte* chunk_codes = Format::codes(group, first);
     const int64_t count = blocks - first < kChunkBlocks ? blocks - first : kChunkBlocks;
     for (int64_t i = 0; i < count; ++i) {
+      const int64_t ahead = first + i + kAheadBlocks;
+      const bool in_group = ahead < blocks;
+      const std::byte* ahead_group = in_group ? group : group + kGroups * group_bytes;
+      const int64_t ahead_block = in_group ? ahead : ahead - blocks;
 #pragma GCC unroll 8
       for (int g = 0; g < kGroups; ++g) {
-        const std::byte* codes = chunk_codes + g * group_bytes + i * Format::kCodeBytes;
-        const std::byte* ahead =
-            chunk_codes + g * group_bytes - Format::kHeaderBytes + kPrefetchBytes + i * kBlockBytes;
-#pragma GCC unroll 8
-        for (int64_t line = 0; line < kBlockBytes; line += 64) V::prefetch(ahead + line);
+        prefetch_block<V, Format>(ahead_group + g * group_bytes, blocks, ahead_block);
         typename V::Int operands[kSteps];
-        Format::operands(codes, operands);
+        Format::operands(chunk_codes + g * group_bytes + i * Format::kCodeBytes, operands);
         const RowScales<V> rows = Format::scales(chunk[g], i);
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
@@ -95,6 +112,20 @@ void stream_groups(const std::byte* group, int64_t group_bytes, int64_t cols, co
   for (int g = 0; g < kGroups; ++g) {
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) V::store(out + t * out_stride + g * kLanes, sum[g][t]);
+  }
+}
+
+/// Groups `first` to the last, `kGroups` at a time, the rest by halves.
+template <class V, class Format, int kGroups, int kTokens>
+void stream_all(const PackedGroups& groups, int64_t first, const ActivationBlock* const* x, float* out,
+                int64_t out_stride) noexcept {
+  int64_t g = first;
+  for (; g + kGroups <= groups.group_count; g += kGroups) {
+    stream_groups<V, Format, kGroups, kTokens>(groups.data + g * groups.group_bytes, groups.group_bytes, groups.cols, x,
+                                               out + g * kLanes, out_stride);
+  }
+  if constexpr (kGroups > 1) {
+    if (g < groups.group_count) stream_all<V, Format, kGroups / 2, kTokens>(groups, g, x, out, out_stride);
   }
 }
 
@@ -238,14 +269,8 @@ template <class V, class Format, int kTokens>
 void stream_tokens(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count, float* out,
                    int64_t out_stride) noexcept {
   if (token_count == kTokens) {
-    constexpr int kGroups = kTokens <= 4 ? Format::kStreams : 1;
-    const auto stream = [&]<int kWidth>(int64_t g) {
-      stream_groups<V, Format, kWidth, kTokens>(groups.data + g * groups.group_bytes, groups.group_bytes, groups.cols,
-                                                x, out + g * kLanes, out_stride);
-    };
-    int64_t g = 0;
-    for (; g + kGroups <= groups.group_count; g += kGroups) stream.template operator()<kGroups>(g);
-    for (; g < groups.group_count; ++g) stream.template operator()<1>(g);
+    constexpr int kGroups = kTokens == 1 ? kDecodeStreams : kTokens <= 4 ? Format::kStreams : 1;
+    stream_all<V, Format, kGroups, kTokens>(groups, 0, x, out, out_stride);
   } else if constexpr (kTokens > 1) {
     stream_tokens<V, Format, kTokens - 1>(groups, x, token_count, out, out_stride);
   }
