@@ -18,8 +18,8 @@ struct RowScales {
 };
 
 /// What differs between the formats: where 32 columns of a group lie, their scales, their operands and how to multiply
-/// them. open_chunk() reads what 256 columns have in common. kStreams groups are read side by side when the memory is
-/// the limit: two are 1.14 to 1.19 times as fast as one for 4 bits, but for Q8_0 0.93 times.
+/// them. open_chunk() reads what 256 columns have in common. kStreams groups are read side by side for 2 to 4 tokens,
+/// when the memory is the limit: two are 1.14 to 1.19 times as fast as one for 4 bits, but for Q8_0 0.93 times.
 template <class V>
 struct FormatQ8_0 {
   using Reg = typename V::Reg;
