@@ -76,8 +76,10 @@ std::string tiers_text(const Inspection& i) {
     text += fmt::format("  {:<22} {:>12}  {}\n", name, byte_size_text(size_bytes), note);
   };
   row("resident weights", i.resident_bytes, fmt::format("always in RAM, matrices {}", i.resident_type));
-  row("routed experts", i.expert_bytes,
-      fmt::format("{} of {} each, {}", i.expert_count, byte_size_text(i.record_bytes), i.expert_type));
+  if (i.config.has_experts()) {
+    row("routed experts", i.expert_bytes,
+        fmt::format("{} of {} each, {}", i.expert_count, byte_size_text(i.record_bytes), i.expert_type));
+  }
   row("KV cache", i.kv_bytes_per_token * static_cast<uint64_t>(i.config.max_position_embeddings),
       fmt::format("{} per token, {} tokens at most", byte_size_text(i.kv_bytes_per_token),
                   i.config.max_position_embeddings));

@@ -219,7 +219,7 @@ TEST(Synth, MakesAPackThatEveryCommandOpens) {
   EXPECT_FALSE(answer.at("ids").empty());
   EXPECT_NE(run(command).err.find("already holds this model"), std::string::npos);
   expect_one_line(run({"synth", pack, "--preset", "tiny"}), 2, {"other options"});
-  expect_one_line(run({"synth", pack, "--preset", "v2-lite"}), 2, {"no such preset", "r1-671b or tiny"});
+  expect_one_line(run({"synth", pack, "--preset", "gpt-9"}), 2, {"no such preset", "r1-671b, tiny, v2-lite"});
 }
 
 TEST(Resident, IsQuantizedOnLoadAndMeansTheSameInEveryCommand) {

@@ -124,7 +124,7 @@ TEST(ModelCosts, ADenseModelReadsEverythingOnce) {
   model.config.num_attention_heads = 28;
   model.config.num_key_value_heads = 4;
   model.config.head_dim = 128;
-  model.embed_tokens = matrix(quant::DType::kBF16, 1000, 3584);
+  model.embed_tokens = matrix(quant::DType::kBF16, 1024, 3584);
   model.norm.resize(3584);
   runtime::LayerWeights& layer = model.layers.emplace_back();
   layer.q_proj = matrix(quant::DType::kBF16, 3584, 3584);
@@ -138,7 +138,7 @@ TEST(ModelCosts, ADenseModelReadsEverythingOnce) {
   EXPECT_DOUBLE_EQ(costs[LayerKind::kAttention].weight_bytes, 2 * weights + 4 * 3584.0);
   EXPECT_DOUBLE_EQ(costs[LayerKind::kAttention].flop, 2 * weights + 10 * 4 * 28 * 128.0);
   EXPECT_DOUBLE_EQ(costs[LayerKind::kDenseFfn].flop, 2 * 3 * 3584.0 * 18944);
-  EXPECT_DOUBLE_EQ(costs[LayerKind::kHead].weight_bytes, 2 * 3584.0 * 1000 + 4 * 3584) << "the embedding is the head";
+  EXPECT_DOUBLE_EQ(costs[LayerKind::kHead].weight_bytes, 2 * 3584.0 * 1024 + 4 * 3584) << "the embedding is the head";
   EXPECT_EQ(costs[LayerKind::kRouted].flop + costs[LayerKind::kShared].flop + costs[LayerKind::kRoute].flop, 0.0);
 }
 
