@@ -65,24 +65,44 @@ std::string expected_fault(const std::string& jinja_error) {
   return jinja_error.substr(jinja_error.find(": ") + 2);
 }
 
+ChatTemplate template_of(const quant::Json& golden) {
+  const std::string name = golden["template"];
+  return ChatTemplate(quant::read_text(templates() / name, 1 << 20), name, golden["context"].value("bos_token", ""),
+                      golden["context"].value("eos_token", ""));
+}
+
 TEST(ChatTemplate, RendersPublishedTemplatesAsJinja2Does) {
   int rendered = 0, failed = 0;
   for (const quant::Json& one : quant::read_json(templates() / "rendered.json")) {
-    const std::string name = one["template"], conversation = one["conversation"];
-    SCOPED_TRACE(testing::Message() << name << " " << conversation);
-    const quant::Json& context = one["context"];
-    const ChatTemplate chat(quant::read_text(templates() / name, 1 << 20), name, context.value("bos_token", ""),
-                            context.value("eos_token", ""));
+    SCOPED_TRACE(testing::Message() << one["template"] << " " << one["conversation"]);
+    const ChatTemplate chat = template_of(one);
     if (one.contains("error")) {
-      EXPECT_THAT(fault([&] { chat.render(context); }), testing::HasSubstr(expected_fault(one["error"])));
+      EXPECT_THAT(fault([&] { chat.render(one["context"]); }), testing::HasSubstr(expected_fault(one["error"])));
       ++failed;
     } else {
-      EXPECT_EQ(joined(chat.render(context)), one["expected"].get<std::string>());
+      EXPECT_EQ(joined(chat.render(one["context"])), one["expected"].get<std::string>());
       ++rendered;
     }
   }
   EXPECT_EQ(rendered, 192);
   EXPECT_EQ(failed, 6);
+}
+
+TEST(ChatTemplate, RendersToolTalkAndCornersAsJinja2Does) {
+  int rendered = 0, failed = 0;
+  for (const quant::Json& one : quant::read_json(templates() / "rendered_more.json")) {
+    SCOPED_TRACE(testing::Message() << one["template"] << " " << one["conversation"]);
+    const ChatTemplate chat = template_of(one);
+    if (one.contains("error")) {  // faults of Python's own, which has other words for them
+      EXPECT_NE(fault([&] { chat.render(one["context"]); }), "no error");
+      ++failed;
+    } else {
+      EXPECT_EQ(joined(chat.render(one["context"])), one["expected"].get<std::string>());
+      ++rendered;
+    }
+  }
+  EXPECT_EQ(rendered, 274);
+  EXPECT_EQ(failed, 26);
 }
 
 TEST(ChatTemplate, TellsTemplateTextFromMessageText) {

@@ -51,6 +51,18 @@ TEST_F(DeepSeekR1, EncodesAsRustTiktokenDoes) {
                  41);
 }
 
+TEST_F(DeepSeekR1, EncodesRandomBytesAsHuggingFaceDoes) {
+  const Json cases = quant::read_json(testing::test_data("tokenizers/deepseek-r1/random.json"));
+  ASSERT_EQ(cases.size(), 250u);
+  for (const auto& entry : cases) {
+    const auto& digits = entry["bytes"].get_ref<const std::string&>();
+    std::string text;
+    for (size_t i = 0; i < digits.size(); i += 2)
+      text += static_cast<char>(std::stoi(digits.substr(i, 2), nullptr, 16));
+    EXPECT_EQ(tokenizer_->encode(text, kParse), entry["ids"].get<std::vector<int32_t>>()) << digits;
+  }
+}
+
 TEST(TinyR1, EncodesAsHuggingFaceDoes) {
   const Tokenizer tokenizer = Tokenizer::from_directory(testing::tiny_r1());
   expect_vectors(tokenizer, testing::test_data("tokenizers/tiny-r1.json"), "ids", 200);
@@ -138,12 +150,23 @@ TEST_F(DeepSeekR1, InvalidUtf8CountsAsReplacementCharacters) {
   EXPECT_EQ(tokenizer_->decode(std::span(ids).first(1)), "\uFFFD");
 }
 
-TEST_F(DeepSeekR1, HalfAMillionLettersTakeNoQuadraticTime) {
-  const auto start = std::chrono::steady_clock::now();
-  const auto ids = tokenizer_->encode(std::string(500'000, 'a'), kParse);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  EXPECT_EQ(ids, std::vector<int32_t>(62'500, 89086));
-  EXPECT_LT(seconds.count(), 5.0);  // takes 0.1 s
+TEST_F(DeepSeekR1, HalfAMillionLetters) {
+  EXPECT_EQ(tokenizer_->encode(std::string(500'000, 'a'), kParse), std::vector<int32_t>(62'500, 89086));
+}
+
+TEST_F(DeepSeekR1, NoTextTakesQuadraticTime) {
+  for (const std::string part :
+       {"a", " ", "\n", " \n", "\t", "7", "=", "中", "🦙", "\u0301\u0323", "の", "<", "\xff"}) {
+    std::string text;
+    while (text.size() < 1'000'000) text += part;
+    for (const char* end : {"", "x"}) {
+      const auto start = std::chrono::steady_clock::now();
+      const auto ids = tokenizer_->encode(text + end, kParse);
+      const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+      EXPECT_LT(seconds.count(), 5.0) << part;  // takes 0.1 to 0.3 s; quadratic time would be minutes
+      EXPECT_FALSE(ids.empty());
+    }
+  }
 }
 
 std::string random_text(testing::RandomValues& random) {

@@ -3,6 +3,7 @@
 pretokenizer_splits.json  [{text, deepseek_v3: [piece], qwen2: [piece], llama3: [piece]}]
 tiny-r1.json              [{text, ids, decoded}] for tools/models/tiny-r1/tokenizer.json
 nfc.json                  [{text, nfc}]
+deepseek-r1/random.json   [{bytes (hexadecimal, not all valid UTF-8), ids}]
 """
 import json
 import pathlib
@@ -11,6 +12,8 @@ import sys
 import unicodedata
 
 from tokenizers import Regex, Tokenizer, pre_tokenizers
+
+from random_texts import draw_text
 
 PUNCTUATION_WORD = r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"""
 TAIL = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -73,6 +76,18 @@ def main():
     draw = random.Random(21)
     samples = ["".join(draw.choice(marks) for _ in range(draw.randint(1, 16))) for _ in range(200)]
     write(here / "nfc.json", [{"text": s, "nfc": unicodedata.normalize("NFC", s)} for s in samples])
+
+    tokenizer = Tokenizer.from_file(str(here / "deepseek-r1/tokenizer.json"))
+    draw = random.Random(22)
+    rows = []
+    while len(rows) < 250:
+        text = draw_text(draw)
+        repaired = text.decode("utf-8", "replace")
+        # Characters that Unicode 14 had not assigned have other classes in newer tables.
+        if any(unicodedata.category(c) == "Cn" for c in repaired):
+            continue
+        rows.append({"bytes": text.hex(), "ids": tokenizer.encode(repaired, add_special_tokens=False).ids})
+    write(here / "deepseek-r1/random.json", rows)
 
 
 main()
