@@ -15,7 +15,7 @@ struct PackedGroup {
   const float* fp8_scales = nullptr;  // [ceil(cols/128)] block scales of these rows; F8_E4M3 only
 };
 
-/// Consecutive groups of a packed Q8_0, Q4_0 or Q4_K matrix: whole rows, one group after the other.
+/// Consecutive groups of a packed matrix in a block format: whole rows, one group after the other.
 struct PackedGroups {
   const std::byte* data = nullptr;
   int64_t group_bytes = 0;
@@ -31,14 +31,16 @@ constexpr float kSumBiasValue = 0x1.8p+23f;
 
 /// 32 activations of a row as int8: x[i] ≈ scale · q[i], with what the kernels need ready at hand. See
 /// KernelTable::quantize_activations.
-struct ActivationBlock {
+struct alignas(64) ActivationBlock {
   int8_t q[kActivationBlock];  ///< −127 … 127
   float scale;                 ///< max|x| / 127; 0 if all are zero, NaN if one is not finite
   float scaled_sum;            ///< scale · f32(Σ q)
   int32_t start_q4_0;  ///< kSumBias − 8·Σ q: where a sum over codes 0 … 15 starts that stand for −8 … 7
   int32_t start_q8_0;  ///< kSumBias − 128·Σ q: where a sum over q + 128 starts
+  float half_scaled_sums[2];  ///< scale · f32(Σ q) over the first and the second 16
+  int32_t half_starts[2];     ///< kSumBias − 32·Σ q over the first and the second 16, for codes 0 … 63 around 32
 };
-static_assert(sizeof(ActivationBlock) == 48);
+static_assert(sizeof(ActivationBlock) == 64);
 
 /// Blocks of smaller activations are zero.
 constexpr float kSmallestActivation = 0x1p-118f;
@@ -49,8 +51,13 @@ constexpr int64_t kInt8PanelBytes = 64 * 1024;
 /// out[t][16g + lane] = the dot product of row 16g + lane with activations x[t], over all columns and all groups.
 /// x[t] points to cols/32 blocks. One definition for every number of tokens and groups (kernels_scalar_int8.cpp): the
 /// integer dot product of 32 columns is exact; over these groups of 32, ascending,
-///   Q8_0, Q4_0   acc = fma(f32(dot) · d, scale, acc)
-///   Q4_K         acc = fma(f32(dot) · (d·sc), scale, acc), then acc = fma(−(dmin·m), scaled_sum, acc)
+///   Q8_0, Q4_0, Q5_0, IQ4_NL   acc = fma(f32(dot) · d, scale, acc)
+///   IQ4_XS                     acc = fma(f32(dot) · (d·sc), scale, acc)
+///   Q4_K, Q5_K                 acc = fma(f32(dot) · (d·sc), scale, acc), then acc = fma(−(dmin·m), scaled_sum, acc)
+///   Q4_1, Q5_1                 acc = fma(f32(dot) · d, scale, acc), then acc = fma(m, scaled_sum, acc)
+///   Q6_K, Q3_K    of each half h of 16 columns: acc = fma(f32(dot[h]) · (d·sc[h]), scale, acc)
+///   Q2_K          dot of sc[h]·code: acc = fma(f32(dot) · d, scale, acc), then for each half
+///                 acc = fma(−(dmin·m[h]), half_scaled_sums[h], acc)
 /// where a product f32(dot) · d that is zero is +0. The matrix's scales are finite (checked when weights are loaded).
 using Int8Kernel = void (*)(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count,
                             std::byte* panel /* kInt8PanelBytes, aligned to 64 */, float* out,
@@ -81,15 +88,41 @@ using DecodeKernel = void (*)(const PackedGroup& group, int64_t first_col, int64
 struct KernelTable {
   const char* name = nullptr;
 
+  DecodeKernel decode_f16 = nullptr;
   DecodeKernel decode_bf16 = nullptr;
   DecodeKernel decode_f8_e4m3 = nullptr;
   DecodeKernel decode_q8_0 = nullptr;
   DecodeKernel decode_q4_0 = nullptr;
+  DecodeKernel decode_q4_1 = nullptr;
+  DecodeKernel decode_q5_0 = nullptr;
+  DecodeKernel decode_q5_1 = nullptr;
+  DecodeKernel decode_q2_k = nullptr;
+  DecodeKernel decode_q3_k = nullptr;
   DecodeKernel decode_q4_k = nullptr;
+  DecodeKernel decode_q5_k = nullptr;
+  DecodeKernel decode_q6_k = nullptr;
+  DecodeKernel decode_iq4_nl = nullptr;
+  DecodeKernel decode_iq4_xs = nullptr;
+  DecodeKernel decode_iq3_xxs = nullptr;
+  DecodeKernel decode_iq3_s = nullptr;
+  DecodeKernel decode_iq2_xxs = nullptr;
+  DecodeKernel decode_iq2_xs = nullptr;
+  DecodeKernel decode_iq2_s = nullptr;
+  DecodeKernel decode_iq1_s = nullptr;
+  DecodeKernel decode_iq1_m = nullptr;
 
   Int8Kernel int8_q8_0 = nullptr;
   Int8Kernel int8_q4_0 = nullptr;
+  Int8Kernel int8_q4_1 = nullptr;
+  Int8Kernel int8_q5_0 = nullptr;
+  Int8Kernel int8_q5_1 = nullptr;
+  Int8Kernel int8_q2_k = nullptr;
+  Int8Kernel int8_q3_k = nullptr;
   Int8Kernel int8_q4_k = nullptr;
+  Int8Kernel int8_q5_k = nullptr;
+  Int8Kernel int8_q6_k = nullptr;
+  Int8Kernel int8_iq4_nl = nullptr;
+  Int8Kernel int8_iq4_xs = nullptr;
 
   /// x[cols] → blocks[cols/32]. Per block, with m = max|x|: scale = m / 127, q = x · (127 / m) rounded half to even. A
   /// block with m < kSmallestActivation, whose 127 / m could overflow, counts as zero; one with a NaN or infinity gets

@@ -144,7 +144,7 @@ struct Avx2 {
   static constexpr int kStreamTokens = 4;
   static constexpr int kInt8Tokens = 4;
   static constexpr int int8_groups(int /*tokens*/) { return 1; }
-  /// vpmaddubsw adds two products in 16 bits: at most 2 · 15 · 127, so nothing saturates.
+  /// vpmaddubsw adds two products in 16 bits: at most 2 · 63 · 127, so nothing saturates.
   static __m256i dot4_half(__m256i sum, __m256i codes, __m256i x) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1)));
   }
@@ -153,6 +153,15 @@ struct Avx2 {
   }
   /// With q + 128 two products could pass 16 bits; |q| times x with q's sign is at most 2 · 128 · 127.
   static Int q8_operand(Int q) { return q; }
+  static Int biased_operand(Int q) {
+    const __m256i sign = _mm256_set1_epi32(static_cast<int32_t>(0x80808080u));
+    return {_mm256_xor_si256(q.lo, sign), _mm256_xor_si256(q.hi, sign)};
+  }
+  static Int look_up(const int8_t (&table)[16], Int codes) {
+    const __m256i values = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+    return {_mm256_shuffle_epi8(values, codes.lo), _mm256_shuffle_epi8(values, codes.hi)};
+  }
+  static Int multiply_int16(Int a, Int b) { return {_mm256_mullo_epi16(a.lo, b.lo), _mm256_mullo_epi16(a.hi, b.hi)}; }
   static Int dot4_q8(Int sum, Int q, Int x) {
     return {dot4_half(sum.lo, _mm256_abs_epi8(q.lo), _mm256_sign_epi8(x.lo, q.lo)),
             dot4_half(sum.hi, _mm256_abs_epi8(q.hi), _mm256_sign_epi8(x.hi, q.hi))};

@@ -108,6 +108,11 @@ struct Avx512 {
   static Int dot4(Int sum, Int codes, Int x) { return _mm512_dpbusd_epi32(sum, codes, x); }
   /// vpdpbusd wants one operand without sign: q + 128, made up for where the sum starts.
   static Int q8_operand(Int q) { return _mm512_xor_si512(q, _mm512_set1_epi32(static_cast<int32_t>(0x80808080u))); }
+  static Int biased_operand(Int q) { return q; }
+  static Int look_up(const int8_t (&table)[16], Int codes) {
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), codes);
+  }
+  static Int multiply_int16(Int a, Int b) { return _mm512_mullo_epi16(a, b); }
   static Int dot4_q8(Int sum, Int operand, Int x) { return _mm512_dpbusd_epi32(sum, operand, x); }
   static int32_t q8_start(const ActivationBlock& block) { return block.start_q8_0; }
 

@@ -3,6 +3,7 @@
 #include "cpu/kernels.h"
 #include "cpu/kernels_exp.h"
 #include "cpu/kernels_int8_impl.h"
+#include "cpu/kernels_scalar_decode.h"
 
 // The vector kernels, written once over `V`, sixteen f32 lanes of an instruction set (kernels_avx2.cpp,
 // kernels_avx512.cpp). This header is compiled with different flags in each: everything in it is in an anonymous
@@ -10,10 +11,17 @@
 // into another's.
 //
 // V provides Reg (16 f32), Int (16 int32) and static functions: zero set load store fma add sub mul div max min tree;
-// load_int shift_left<n> shift_right_arithmetic<n> high_half to_float; scale_by_power_of_two; nibble<n, offset>
-// (bits n … n+3 as a number, minus offset); load_f16 load_u8 load_e4m3 (× 2^-8) any_e4m3_nan (64 bytes).
+// load_int shift_left<n> shift_right<n> shift_right_arithmetic<n> high_half to_float; scale_by_power_of_two; nibble<n,
+// offset> (bits n … n+3 as a number, minus offset); load_f16 load_u8 load_e4m3 (× 2^-8) any_e4m3_nan (64 bytes).
 namespace moraine::cpu {
 namespace {
+
+template <class V>
+void decode_f16(const PackedGroup& group, int64_t first_col, int64_t col_count, float* out) noexcept {
+  for (int64_t col = 0; col < col_count; ++col) {
+    V::store(out + col * kLanes, V::load_f16(group.data + (first_col + col) * 2 * kLanes));
+  }
+}
 
 template <class V>
 void decode_bf16(const PackedGroup& group, int64_t first_col, int64_t col_count, float* out) noexcept {
@@ -132,6 +140,35 @@ void decode_q4_k(const PackedGroup& group, int64_t first_col, int64_t col_count,
     const std::byte* quads = packed + 12 * kLanes + sub * 4 * 4 * kLanes;
     for (int64_t quad = 0; quad < 4; ++quad, quads += 4 * kLanes, out += 8 * kLanes) {
       decode_nibbles<V, 0>(quads, out, [&](auto number) { return V::sub(V::mul(scale, number), minimum); });
+    }
+  }
+}
+
+/// The block formats that have no decoder of their own, by what their int8 kernels know of them: exact, because a
+/// product of scales and small integers is rounded only once.
+template <class V, class Format>
+void decode_format(const PackedGroup& group, int64_t first_col, int64_t col_count, float* out) noexcept {
+  typename Format::ChunkScales chunk;
+  for (int64_t col = 0; col < col_count; col += kActivationBlock, out += kActivationBlock * kLanes) {
+    const int64_t block = (first_col + col) / kActivationBlock;
+    const int64_t i = block % kChunkBlocks;
+    if (col == 0 || i == 0) Format::open_chunk(group.data, group.cols, block - i, chunk);
+    typename V::Int operands[kSteps];
+    Format::operands(Format::codes(group.data, block), chunk, i, operands);
+    const auto rows = Format::scales(chunk, i);
+    for (int64_t step = 0; step < kSteps; ++step) {
+      const auto scale = rows.scale[step * Format::kDots / kSteps];
+      const auto store = [&](int64_t byte, auto number) {
+        auto weight = V::mul(scale, number);
+        if constexpr (Format::kMinima > 0) {
+          weight = V::add(weight, rows.minus_minimum[step * Format::kMinima / kSteps]);
+        }
+        V::store(out + (4 * step + byte) * kLanes, weight);
+      };
+      store(0, Format::template number<0>(operands[step]));
+      store(1, Format::template number<1>(operands[step]));
+      store(2, Format::template number<2>(operands[step]));
+      store(3, Format::template number<3>(operands[step]));
     }
   }
 }
@@ -334,14 +371,40 @@ template <class V>
 constexpr KernelTable make_table(const char* name) noexcept {
   return {
       .name = name,
+      .decode_f16 = decode_f16<V>,
       .decode_bf16 = decode_bf16<V>,
       .decode_f8_e4m3 = decode_f8_e4m3<V>,
       .decode_q8_0 = decode_q8_0<V>,
       .decode_q4_0 = decode_q4_0<V>,
+      .decode_q4_1 = decode_format<V, FormatQ4_1<V>>,
+      .decode_q5_0 = decode_format<V, FormatQ5_0<V>>,
+      .decode_q5_1 = decode_format<V, FormatQ5_1<V>>,
+      .decode_q2_k = decode_format<V, FormatQ2_K<V>>,
+      .decode_q3_k = decode_format<V, FormatQ3_K<V>>,
       .decode_q4_k = decode_q4_k<V>,
+      .decode_q5_k = decode_format<V, FormatQ5_K<V>>,
+      .decode_q6_k = decode_format<V, FormatQ6_K<V>>,
+      .decode_iq4_nl = decode_format<V, FormatIQ4_NL<V>>,
+      .decode_iq4_xs = decode_format<V, FormatIQ4_XS<V>>,
+      .decode_iq3_xxs = scalar_decode<quant::BlockIQ3_XXS>,
+      .decode_iq3_s = scalar_decode<quant::BlockIQ3_S>,
+      .decode_iq2_xxs = scalar_decode<quant::BlockIQ2_XXS>,
+      .decode_iq2_xs = scalar_decode<quant::BlockIQ2_XS>,
+      .decode_iq2_s = scalar_decode<quant::BlockIQ2_S>,
+      .decode_iq1_s = scalar_decode<quant::BlockIQ1_S>,
+      .decode_iq1_m = scalar_decode<quant::BlockIQ1_M>,
       .int8_q8_0 = multiply_int8<V, FormatQ8_0<V>>,
       .int8_q4_0 = multiply_int8<V, FormatQ4_0<V>>,
+      .int8_q4_1 = multiply_int8<V, FormatQ4_1<V>>,
+      .int8_q5_0 = multiply_int8<V, FormatQ5_0<V>>,
+      .int8_q5_1 = multiply_int8<V, FormatQ5_1<V>>,
+      .int8_q2_k = multiply_int8<V, FormatQ2_K<V>>,
+      .int8_q3_k = multiply_int8<V, FormatQ3_K<V>>,
       .int8_q4_k = multiply_int8<V, FormatQ4_K<V>>,
+      .int8_q5_k = multiply_int8<V, FormatQ5_K<V>>,
+      .int8_q6_k = multiply_int8<V, FormatQ6_K<V>>,
+      .int8_iq4_nl = multiply_int8<V, FormatIQ4_NL<V>>,
+      .int8_iq4_xs = multiply_int8<V, FormatIQ4_XS<V>>,
       .quantize_activations = quantize_activations<V>,
       .multiply = multiply<V>,
       .combine_rows = combine_rows<V>,

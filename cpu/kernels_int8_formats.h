@@ -1,6 +1,7 @@
 #pragma once
 
 #include "cpu/kernels.h"
+#include "quant/block_formats.h"
 
 // The block formats as the int8 kernels see them: one struct per format, over the lanes `V` of kernels_int8_impl.h.
 namespace moraine::cpu {
@@ -9,50 +10,61 @@ namespace {
 constexpr int64_t kSteps = kActivationBlock / 4;  // operands of 16 rows × 4 columns in a block of 32 columns
 constexpr int64_t kChunkBlocks = 8;               // blocks whose weights are unpacked at a time: 256 columns
 
-/// The scales of 16 rows for 32 columns.
-template <class V>
+/// The scales of 16 rows for 32 columns: of `kDots` integer dot products, and `kMinima` minima.
+template <class V, int kDots, int kMinima>
 struct RowScales {
-  typename V::Reg scale;
-  typename V::Reg shift;          // −kSumBiasValue · scale
-  typename V::Reg minus_minimum;  // Q4_K only
+  typename V::Reg scale[kDots];
+  typename V::Reg shift[kDots];  // −kSumBiasValue · scale
+  typename V::Reg minus_minimum[kMinima > 0 ? kMinima : 1];
 };
 
-/// What differs between the formats: where 32 columns of a group lie, their scales, their operands and how to multiply
-/// them. open_chunk() reads what 256 columns have in common. kStreams groups are read side by side for 2 to 4 tokens,
-/// when the memory is the limit: two are 1.14 to 1.19 times as fast as one for 4 bits, but for Q8_0 0.93 times.
+// ---- How operands are multiplied: the part of a format that a tile of unpacked weights depends on -------------------
+// kDots integer dot products per 32 columns (2: of 16 columns each); start(): where sum `h` starts; dot(): adds 4
+// products; number<j>(): byte j of an operand as the number that it stands for.
+
+/// Integers −128 … 127.
 template <class V>
-struct FormatQ8_0 {
+struct SignedBytes {
   using Reg = typename V::Reg;
   using Int = typename V::Int;
-  static constexpr bool kHasMinimum = false;
-  static constexpr int kStreams = 1;
-  static constexpr int64_t kHeaderBytes = 0;
-  static constexpr int64_t kCodeBytes = 32 * kLanes;
-  struct ChunkScales {
-    const std::byte* scales;
-  };
+  using Arithmetic = SignedBytes;
+  static constexpr int kDots = 1;
+  static constexpr int kMinima = 0;
+  using Scales = RowScales<V, kDots, kMinima>;
 
-  static void open_chunk(const std::byte* group, int64_t cols, int64_t block, ChunkScales& chunk) {
-    chunk.scales = group + cols * kLanes + block * 2 * kLanes;
-  }
-  static const std::byte* codes(const std::byte* group, int64_t block) { return group + block * kCodeBytes; }
-  static RowScales<V> scales(const ChunkScales& chunk, int64_t i) {
-    const Reg scale = V::load_f16(chunk.scales + i * 2 * kLanes);
-    return {scale, V::mul(scale, V::set(-kSumBiasValue)), V::zero()};
-  }
-  static void operands(const std::byte* codes, Int (&out)[kSteps]) {
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < kSteps; ++i) out[i] = V::q8_operand(V::load_int(codes + i * 4 * kLanes));
-  }
-  static Int start(const ActivationBlock& x) {
-    return V::set_int(V::q8_start(x));
-  }
-  static Int dot(Int sum, Int operand, Int x) {
-    return V::dot4_q8(sum, operand, x);
+  static Int start(const ActivationBlock& x, int /*h*/) { return V::set_int(V::q8_start(x)); }
+  static Int dot(Int sum, Int operand, Int x) { return V::dot4_q8(sum, operand, x); }
+  template <int j>
+  static Reg number(Int operand) {
+    const Int q = V::q8_operand(operand);  // its own inverse
+    return V::to_float(V::template shift_right_arithmetic<24>(V::template shift_left<24 - 8 * j>(q)));
   }
 };
 
-/// Two operands from each 64 bytes of nibbles.
+/// Codes that stand for themselves less kZero, with kDotCount sums and kMinimumCount minima per 32 columns.
+template <class V, int kDotCount, int kMinimumCount, int kZero>
+struct Codes {
+  using Reg = typename V::Reg;
+  using Int = typename V::Int;
+  using Arithmetic = Codes;
+  static constexpr int kDots = kDotCount;
+  static constexpr int kMinima = kMinimumCount;
+  using Scales = RowScales<V, kDots, kMinima>;
+  static_assert(kZero == 0 || (kZero == 8 && kDots == 1) || (kZero == 32 && kDots == 2));
+
+  static Int start(const ActivationBlock& x, int h) {
+    return V::set_int(kZero == 0 ? kSumBias : kZero == 8 ? x.start_q4_0 : x.half_starts[h]);
+  }
+  static Int dot(Int sum, Int operand, Int x) { return V::dot4(sum, operand, x); }
+  template <int j>
+  static Reg number(Int operand) {
+    return V::to_float(V::subtract(V::bit_and(V::template shift_right<8 * j>(operand), 255), kZero));
+  }
+};
+
+// ---- Parts of the packed order (quant/packed_matrix.h) → operands ---------------------------------------------------
+
+/// Two operands from each 64 bytes of nibbles (part N).
 template <class V>
 inline void nibble_operands(const std::byte* codes, typename V::Int (&out)[kSteps]) noexcept {
 #pragma GCC unroll 4
@@ -63,41 +75,193 @@ inline void nibble_operands(const std::byte* codes, typename V::Int (&out)[kStep
   }
 }
 
+/// Shifted left by n, or right by −n.
+template <class V, int n>
+inline typename V::Int moved(typename V::Int a) noexcept {
+  if constexpr (n > 0) return V::template shift_left<n>(a);
+  if constexpr (n < 0) return V::template shift_right<-n>(a);
+  return a;
+}
+
+/// Bit `from` of every byte of `bits` as bit `to`.
+template <class V, int from, int to>
+inline typename V::Int one_bit(typename V::Int bits) noexcept {
+  return V::bit_and(moved<V, to - from>(bits), 0x01010101 << to);
+}
+
+/// Adds part B, as bit `to` of all operands.
+template <class V, int to>
+inline void add_ones(const std::byte* ones, typename V::Int (&out)[kSteps]) noexcept {
+  const auto bits = V::load_int(ones);
+  out[0] = V::bit_or(out[0], one_bit<V, 0, to>(bits));
+  out[1] = V::bit_or(out[1], one_bit<V, 1, to>(bits));
+  out[2] = V::bit_or(out[2], one_bit<V, 2, to>(bits));
+  out[3] = V::bit_or(out[3], one_bit<V, 3, to>(bits));
+  out[4] = V::bit_or(out[4], one_bit<V, 4, to>(bits));
+  out[5] = V::bit_or(out[5], one_bit<V, 5, to>(bits));
+  out[6] = V::bit_or(out[6], one_bit<V, 6, to>(bits));
+  out[7] = V::bit_or(out[7], one_bit<V, 7, to>(bits));
+}
+
+/// Part P as bits `to` and `to` + 1 of operands that have nothing else.
+template <class V, int to>
+inline void pair_operands(const std::byte* twos, typename V::Int (&out)[kSteps]) noexcept {
+  constexpr int32_t kMask = 0x03030303 << to;
+#pragma GCC unroll 2
+  for (int64_t q = 0; q < 2; ++q) {
+    const auto pairs = V::load_int(twos + q * 4 * kLanes);
+    out[4 * q] = V::bit_and(moved<V, to>(pairs), kMask);
+    out[4 * q + 1] = V::bit_and(moved<V, to - 2>(pairs), kMask);
+    out[4 * q + 2] = V::bit_and(moved<V, to - 4>(pairs), kMask);
+    out[4 * q + 3] = V::bit_and(moved<V, to - 6>(pairs), kMask);
+  }
+}
+
 template <class V>
-struct FormatQ4_0 {
+inline typename V::Reg shift_of(typename V::Reg scale) noexcept {
+  return V::mul(scale, V::set(-kSumBiasValue));
+}
+
+// ---- The formats ----------------------------------------------------------------------------------------------------
+// What differs between them: where 32 columns of a group lie, their scales and their operands. open_chunk() reads what
+// 256 columns have in common. kStreams groups are read side by side for 2 to 4 tokens, when the memory is the limit:
+// two are 1.14 to 1.19 times as fast as one for 4 bits, but for Q8_0 0.93 times. kTailBytes: of the f16 numbers behind
+// all codes of a group, per 32 columns.
+
+/// Formats of 32 columns: kCodeBytes of codes per block, then per block the f16 numbers of 16 rows: d, or d and m.
+template <class V, class Multiply, int64_t kBytes, int kSideBySide>
+struct SmallBlocks : Multiply {
   using Reg = typename V::Reg;
   using Int = typename V::Int;
-  static constexpr bool kHasMinimum = false;
-  static constexpr int kStreams = 2;
+  static constexpr int kStreams = kSideBySide;
   static constexpr int64_t kHeaderBytes = 0;
-  static constexpr int64_t kCodeBytes = 16 * kLanes;
+  static constexpr int64_t kCodeBytes = kBytes * kLanes;
+  static constexpr int64_t kScaleBytes = (1 + Multiply::kMinima) * 2 * kLanes;
+  static constexpr int64_t kTailBytes = kScaleBytes;
   struct ChunkScales {
     const std::byte* scales;
   };
 
   static void open_chunk(const std::byte* group, int64_t cols, int64_t block, ChunkScales& chunk) {
-    chunk.scales = group + cols / 2 * kLanes + block * 2 * kLanes;
+    chunk.scales = group + cols / kActivationBlock * kCodeBytes + block * kScaleBytes;
   }
   static const std::byte* codes(const std::byte* group, int64_t block) { return group + block * kCodeBytes; }
-  static RowScales<V> scales(const ChunkScales& chunk, int64_t i) {
-    const Reg scale = V::load_f16(chunk.scales + i * 2 * kLanes);
-    return {scale, V::mul(scale, V::set(-kSumBiasValue)), V::zero()};
+  static typename Multiply::Scales scales(const ChunkScales& chunk, int64_t i) {
+    const std::byte* at = chunk.scales + i * kScaleBytes;
+    const Reg scale = V::load_f16(at);
+    if constexpr (Multiply::kMinima == 0) {
+      return {{scale}, {shift_of<V>(scale)}, {V::zero()}};
+    } else {
+      return {{scale}, {shift_of<V>(scale)}, {V::load_f16(at + 2 * kLanes)}};
+    }
   }
-  static void operands(const std::byte* codes, Int (&out)[kSteps]) { nibble_operands<V>(codes, out); }
-  static Int start(const ActivationBlock& x) { return V::set_int(x.start_q4_0); }
-  static Int dot(Int sum, Int operand, Int x) { return V::dot4(sum, operand, x); }
 };
 
 template <class V>
-struct FormatQ4_K {
+struct FormatQ8_0 : SmallBlocks<V, SignedBytes<V>, 32, 1> {
+  using Int = typename V::Int;
+  using ChunkScales = typename SmallBlocks<V, SignedBytes<V>, 32, 1>::ChunkScales;
+  static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kSteps; ++i) out[i] = V::q8_operand(V::load_int(codes + i * 4 * kLanes));
+  }
+};
+
+template <class V>
+struct FormatQ4_0 : SmallBlocks<V, Codes<V, 1, 0, 8>, 16, 2> {
+  using Int = typename V::Int;
+  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 0, 8>, 16, 2>::ChunkScales;
+  static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
+    nibble_operands<V>(codes, out);
+  }
+};
+
+template <class V>
+struct FormatQ4_1 : SmallBlocks<V, Codes<V, 1, 1, 0>, 16, 2> {
+  using Int = typename V::Int;
+  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 1, 0>, 16, 2>::ChunkScales;
+  static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
+    nibble_operands<V>(codes, out);
+  }
+};
+
+/// Operands are 8·(code − 16), the scale an eighth: every product is the same, and 128 too much is what SignedBytes
+/// undoes anyway.
+template <class V>
+struct FormatQ5_0 : SmallBlocks<V, SignedBytes<V>, 20, 2> {
+  using Base = SmallBlocks<V, SignedBytes<V>, 20, 2>;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
-  static constexpr bool kHasMinimum = true;
-  static constexpr int kStreams = 2;
-  static constexpr int64_t kHeaderBytes = 2 * 32 + 12 * kLanes;  // d, dmin, scales and minima before 256 columns' codes
-  static constexpr int64_t kCodeBytes = 16 * kLanes;
-  static constexpr int64_t kSuperBytes = kHeaderBytes + 8 * kCodeBytes;
-  static_assert(kChunkBlocks * kActivationBlock == 256);
+  using ChunkScales = typename Base::ChunkScales;
+  static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
+    nibble_operands<V>(codes, out);
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kSteps; ++i) out[i] = V::template shift_left<3>(out[i]);
+    add_ones<V, 7>(codes + 16 * kLanes, out);
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kSteps; ++i) out[i] = V::biased_operand(out[i]);
+  }
+  static typename Base::Scales scales(const ChunkScales& chunk, int64_t i) {
+    const Reg scale = V::mul(V::load_f16(chunk.scales + i * Base::kScaleBytes), V::set(0.125f));
+    return {{scale}, {shift_of<V>(scale)}, {V::zero()}};
+  }
+};
+
+template <class V>
+struct FormatQ5_1 : SmallBlocks<V, Codes<V, 1, 1, 0>, 20, 2> {
+  using Int = typename V::Int;
+  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 1, 0>, 20, 2>::ChunkScales;
+  static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
+    nibble_operands<V>(codes, out);
+    add_ones<V, 4>(codes + 16 * kLanes, out);
+  }
+};
+
+/// Codes looked up in kIq4Values.
+template <class V>
+inline void iq4_operands(const std::byte* codes, typename V::Int (&out)[kSteps]) noexcept {
+  nibble_operands<V>(codes, out);
+#pragma GCC unroll 8
+  for (int64_t i = 0; i < kSteps; ++i) out[i] = V::q8_operand(V::look_up(quant::kIq4Values, out[i]));
+}
+
+template <class V>
+struct FormatIQ4_NL : SmallBlocks<V, SignedBytes<V>, 16, 2> {
+  using Int = typename V::Int;
+  using ChunkScales = typename SmallBlocks<V, SignedBytes<V>, 16, 2>::ChunkScales;
+  static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
+    iq4_operands<V>(codes, out);
+  }
+};
+
+/// Formats of 256 columns: super-blocks of a header and 8 blocks of codes.
+template <class V, class Multiply, int64_t kHeader, int64_t kBytes, int kSideBySide>
+struct SuperBlocks : Multiply {
+  static constexpr int kStreams = kSideBySide;
+  static constexpr int64_t kHeaderBytes = kHeader * kLanes;
+  static constexpr int64_t kCodeBytes = kBytes * kLanes;
+  static constexpr int64_t kSuperBytes = kHeaderBytes + kChunkBlocks * kCodeBytes;
+  static constexpr int64_t kTailBytes = 0;
+  static_assert(kChunkBlocks * kActivationBlock == 256 && kSuperBytes % 64 == 0);
+
+  static const std::byte* super(const std::byte* group, int64_t block) {
+    return group + block / kChunkBlocks * kSuperBytes;
+  }
+  static const std::byte* codes(const std::byte* group, int64_t block) {
+    return super(group, block) + kHeaderBytes + block % kChunkBlocks * kCodeBytes;
+  }
+  /// The f16 d of a format that keeps them behind the last super-block.
+  static typename V::Reg d_at_end(const std::byte* group, int64_t cols, int64_t block) {
+    return V::load_f16(group + cols / 256 * kSuperBytes + block / kChunkBlocks * 2 * kLanes);
+  }
+};
+
+/// Q4_K and Q5_K: header d, dmin, 12 bytes of scales and minima.
+template <class V, int64_t kBytes>
+struct ScaleMinBlocks : SuperBlocks<V, Codes<V, 1, 1, 0>, 16, kBytes, 2> {
+  using Base = SuperBlocks<V, Codes<V, 1, 1, 0>, 16, kBytes, 2>;
+  using Reg = typename V::Reg;
+  using Int = typename V::Int;
   struct ChunkScales {
     Reg d, dmin;
     alignas(64) std::byte bits[16 * kLanes];  // [8 scales, 8 minima][16 rows], 6 bits each
@@ -105,7 +269,7 @@ struct FormatQ4_K {
 
   /// GGUF's packing of 8 scales and 8 minima into 12 bytes, undone for four of them in all rows at a time.
   static void open_chunk(const std::byte* group, int64_t /*cols*/, int64_t block, ChunkScales& chunk) {
-    const std::byte* super = group + block / kChunkBlocks * kSuperBytes;
+    const std::byte* super = Base::super(group, block);
     chunk.d = V::load_f16(super);
     chunk.dmin = V::load_f16(super + 2 * kLanes);
     const Int first = V::load_int(super + 4 * kLanes);  // bytes 0–3 of the 12
@@ -118,17 +282,175 @@ struct FormatQ4_K {
     V::store_int(chunk.bits + 12 * kLanes,
                  V::bit_or(V::bit_and(V::template shift_right<4>(third), 0x0f0f0f0f), high_bits(second)));
   }
-  static const std::byte* codes(const std::byte* group, int64_t block) {
-    return group + block / kChunkBlocks * kSuperBytes + kHeaderBytes + block % kChunkBlocks * kCodeBytes;
-  }
-  static RowScales<V> scales(const ChunkScales& chunk, int64_t i) {
+  static typename Base::Scales scales(const ChunkScales& chunk, int64_t i) {
     const Reg scale = V::mul(chunk.d, V::to_float(V::load_u8(chunk.bits + i * kLanes)));
     const Reg minimum = V::mul(chunk.dmin, V::to_float(V::load_u8(chunk.bits + (8 + i) * kLanes)));
-    return {scale, V::mul(scale, V::set(-kSumBiasValue)), V::negate(minimum)};
+    return {{scale}, {shift_of<V>(scale)}, {V::negate(minimum)}};
   }
-  static void operands(const std::byte* codes, Int (&out)[kSteps]) { nibble_operands<V>(codes, out); }
-  static Int start(const ActivationBlock& /*x*/) { return V::set_int(kSumBias); }
-  static Int dot(Int sum, Int operand, Int x) { return V::dot4(sum, operand, x); }
+};
+
+template <class V>
+struct FormatQ4_K : ScaleMinBlocks<V, 16> {
+  using Int = typename V::Int;
+  using ChunkScales = typename ScaleMinBlocks<V, 16>::ChunkScales;
+  static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
+    nibble_operands<V>(codes, out);
+  }
+};
+
+template <class V>
+struct FormatQ5_K : ScaleMinBlocks<V, 20> {
+  using Int = typename V::Int;
+  using ChunkScales = typename ScaleMinBlocks<V, 20>::ChunkScales;
+  static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
+    nibble_operands<V>(codes, out);
+    add_ones<V, 4>(codes + 16 * kLanes, out);
+  }
+};
+
+/// Q2_K: groups of 16, but scale · code is at most 45: with it as operand there is one sum of 32 columns, of scale d.
+template <class V>
+struct FormatQ2_K : SuperBlocks<V, Codes<V, 1, 2, 0>, 20, 8, 2> {
+  using Base = SuperBlocks<V, Codes<V, 1, 2, 0>, 20, 8, 2>;
+  using Reg = typename V::Reg;
+  using Int = typename V::Int;
+  struct ChunkScales {
+    Reg d, minus_dmin;
+    const std::byte* bits;  // [16 groups][16 rows]: scale, minimum << 4
+  };
+
+  static void open_chunk(const std::byte* group, int64_t /*cols*/, int64_t block, ChunkScales& chunk) {
+    const std::byte* super = Base::super(group, block);
+    chunk.d = V::load_f16(super);
+    chunk.minus_dmin = V::negate(V::load_f16(super + 2 * kLanes));
+    chunk.bits = super + 4 * kLanes;
+  }
+  static void operands(const std::byte* codes, const ChunkScales& chunk, int64_t i, Int (&out)[kSteps]) {
+    pair_operands<V, 0>(codes, out);
+#pragma GCC unroll 2
+    for (int64_t h = 0; h < 2; ++h) {
+      const Int scale = V::bit_and(V::load_u8(chunk.bits + (2 * i + h) * kLanes), 15);
+      const Int both = V::bit_or(scale, V::template shift_left<16>(scale));  // in each 16-bit half of a lane
+#pragma GCC unroll 4
+      for (int64_t step = 4 * h; step < 4 * h + 4; ++step) out[step] = V::multiply_int16(out[step], both);
+    }
+  }
+  static typename Base::Scales scales(const ChunkScales& chunk, int64_t i) {
+    const auto minus_minimum = [&](int64_t h) {
+      const Int bits = V::load_u8(chunk.bits + (2 * i + h) * kLanes);
+      return V::mul(chunk.minus_dmin, V::to_float(V::template shift_right<4>(bits)));
+    };
+    return {{chunk.d}, {shift_of<V>(chunk.d)}, {minus_minimum(0), minus_minimum(1)}};
+  }
+};
+
+/// Operands are 8·code, so that the zero is 32 as for Q6_K; the scale is an eighth.
+template <class V>
+struct FormatQ3_K : SuperBlocks<V, Codes<V, 2, 0, 32>, 12, 12, 2> {
+  using Base = SuperBlocks<V, Codes<V, 2, 0, 32>, 12, 12, 2>;
+  using Reg = typename V::Reg;
+  using Int = typename V::Int;
+  static constexpr int64_t kTailBytes = 2 * kLanes / kChunkBlocks;
+  struct ChunkScales {
+    Reg d;                                    // an eighth
+    alignas(64) std::byte bits[16 * kLanes];  // [16 groups][16 rows], 6 bits each
+  };
+
+  static void open_chunk(const std::byte* group, int64_t cols, int64_t block, ChunkScales& chunk) {
+    const std::byte* super = Base::super(group, block);
+    chunk.d = V::mul(Base::d_at_end(group, cols, block), V::set(0.125f));
+    const Int first = V::load_int(super);  // bytes 0–3 of the 12
+    const Int second = V::load_int(super + 4 * kLanes);
+    const Int third = V::load_int(super + 8 * kLanes);
+    const auto low = [](Int bytes) { return V::bit_and(bytes, 0x0f0f0f0f); };
+    const auto high = [](Int bits) { return V::bit_and(bits, 0x30303030); };
+    V::store_int(chunk.bits, V::bit_or(low(first), high(V::template shift_left<4>(third))));
+    V::store_int(chunk.bits + 4 * kLanes, V::bit_or(low(second), high(V::template shift_left<2>(third))));
+    V::store_int(chunk.bits + 8 * kLanes, V::bit_or(low(V::template shift_right<4>(first)), high(third)));
+    V::store_int(chunk.bits + 12 * kLanes,
+                 V::bit_or(low(V::template shift_right<4>(second)), high(V::template shift_right<2>(third))));
+  }
+  static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
+    pair_operands<V, 3>(codes, out);
+    add_ones<V, 5>(codes + 8 * kLanes, out);
+  }
+  static typename Base::Scales scales(const ChunkScales& chunk, int64_t i) {
+    const auto scale = [&](int64_t h) {
+      return V::mul(chunk.d, V::to_float(V::subtract(V::load_u8(chunk.bits + (2 * i + h) * kLanes), 32)));
+    };
+    const Reg first = scale(0), second = scale(1);
+    return {{first, second}, {shift_of<V>(first), shift_of<V>(second)}, {V::zero()}};
+  }
+};
+
+template <class V>
+struct FormatQ6_K : SuperBlocks<V, Codes<V, 2, 0, 32>, 16, 24, 1> {
+  using Base = SuperBlocks<V, Codes<V, 2, 0, 32>, 16, 24, 1>;
+  using Reg = typename V::Reg;
+  using Int = typename V::Int;
+  static constexpr int64_t kTailBytes = 2 * kLanes / kChunkBlocks;
+  struct ChunkScales {
+    Reg d;
+    const std::byte* scales;  // [16 groups][16 rows] int8
+  };
+
+  static void open_chunk(const std::byte* group, int64_t cols, int64_t block, ChunkScales& chunk) {
+    chunk.d = Base::d_at_end(group, cols, block);
+    chunk.scales = Base::super(group, block);
+  }
+  static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
+    Int high[kSteps];
+    nibble_operands<V>(codes, out);
+    pair_operands<V, 4>(codes + 16 * kLanes, high);
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kSteps; ++i) out[i] = V::bit_or(out[i], high[i]);
+  }
+  static typename Base::Scales scales(const ChunkScales& chunk, int64_t i) {
+    const auto scale = [&](int64_t h) {
+      const Int bytes = V::template shift_left<24>(V::load_u8(chunk.scales + (2 * i + h) * kLanes));
+      return V::mul(chunk.d, V::to_float(V::template shift_right_arithmetic<24>(bytes)));
+    };
+    const Reg first = scale(0), second = scale(1);
+    return {{first, second}, {shift_of<V>(first), shift_of<V>(second)}, {V::zero()}};
+  }
+};
+
+template <class V>
+struct FormatIQ4_XS : SuperBlocks<V, SignedBytes<V>, 8, 16, 2> {
+  using Base = SuperBlocks<V, SignedBytes<V>, 8, 16, 2>;
+  using Reg = typename V::Reg;
+  using Int = typename V::Int;
+  struct ChunkScales {
+    alignas(64) float scales[kChunkBlocks * kLanes];  // [8 blocks][16 rows]
+  };
+
+  template <int b>
+  static void open_block(const std::byte* super, Reg d, ChunkScales& chunk) {
+    const Int high = V::load_u8(super + (2 + b / 4) * kLanes);
+    const Int low = V::load_u8(super + (4 + b / 2) * kLanes);
+    const Int bits = V::bit_or(V::bit_and(V::template shift_right<b % 2 * 4>(low), 15),
+                               V::bit_and(moved<V, 4 - b % 4 * 2>(high), 0x30));
+    V::store(chunk.scales + b * kLanes, V::mul(d, V::to_float(V::subtract(bits, 32))));
+  }
+  static void open_chunk(const std::byte* group, int64_t /*cols*/, int64_t block, ChunkScales& chunk) {
+    const std::byte* super = Base::super(group, block);
+    const Reg d = V::load_f16(super);
+    open_block<0>(super, d, chunk);
+    open_block<1>(super, d, chunk);
+    open_block<2>(super, d, chunk);
+    open_block<3>(super, d, chunk);
+    open_block<4>(super, d, chunk);
+    open_block<5>(super, d, chunk);
+    open_block<6>(super, d, chunk);
+    open_block<7>(super, d, chunk);
+  }
+  static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
+    iq4_operands<V>(codes, out);
+  }
+  static typename Base::Scales scales(const ChunkScales& chunk, int64_t i) {
+    const Reg scale = V::load(chunk.scales + i * kLanes);
+    return {{scale}, {shift_of<V>(scale)}, {V::zero()}};
+  }
 };
 
 }  // namespace

@@ -5,8 +5,9 @@
 // The int8 kernels, written once over `V` as in kernels_impl.h (which says what V provides and why everything here is
 // in an anonymous namespace). Additionally V has: set_int to_int max_int add_int largest sum store_int store_int8
 // prefetch; dot4(sum, codes, x): sum + Σ of 4 products per lane, codes 0 … 15; q8_operand, dot4_q8, q8_start: the same
-// for signed weights; kStreamTokens: up to so many tokens weights are used straight from memory; kInt8Tokens,
-// int8_groups(tokens): the tile of sums that fits the registers.
+// for signed weights; biased_operand(q + 128) = q8_operand(q); look_up(16 bytes, codes); multiply_int16; kStreamTokens:
+// up to so many tokens weights are used straight from memory; kInt8Tokens, int8_groups(tokens): the tile of sums that
+// fits the registers.
 //
 // A sum of products starts at kSumBias, so that its bits are the f32 number kSumBiasValue + dot: one fma by
 // (scale, −kSumBiasValue · scale), both exact, gives dot · scale rounded once and no conversion is needed.
@@ -21,20 +22,33 @@ inline typename V::Int four_activations(const ActivationBlock& x, int64_t step) 
   return V::set_int(four);
 }
 
-/// What 32 columns add to a row's f32 sum.
+/// What one integer dot product adds to a row's f32 sum.
 template <class V, class Format>
-inline typename V::Reg add_block(typename V::Reg sum, typename V::Int dot, const RowScales<V>& rows,
-                                 const ActivationBlock& x) noexcept {
-  sum = V::fma(V::fma(V::as_float(dot), rows.scale, rows.shift), V::set(x.scale), sum);
-  if constexpr (Format::kHasMinimum) sum = V::fma(rows.minus_minimum, V::set(x.scaled_sum), sum);
+inline typename V::Reg add_dot(typename V::Reg sum, typename V::Int dot, const typename Format::Scales& rows, int h,
+                               const ActivationBlock& x) noexcept {
+  return V::fma(V::fma(V::as_float(dot), rows.scale[h], rows.shift[h]), V::set(x.scale), sum);
+}
+
+/// What the minima of 32 columns add, after the dot products.
+template <class V, class Format>
+inline typename V::Reg add_minima(typename V::Reg sum, const typename Format::Scales& rows,
+                                  const ActivationBlock& x) noexcept {
+  if constexpr (Format::kMinima == 1) return V::fma(rows.minus_minimum[0], V::set(x.scaled_sum), sum);
+  if constexpr (Format::kMinima == 2) {
+    sum = V::fma(rows.minus_minimum[0], V::set(x.half_scaled_sums[0]), sum);
+    return V::fma(rows.minus_minimum[1], V::set(x.half_scaled_sums[1]), sum);
+  }
   return sum;
 }
 
-/// The integer dot product of 32 columns, in two chains if only they keep the multipliers busy.
+/// Integer dot product `h` of 32 columns, in two chains if only they keep the multipliers busy.
 template <class V, class Format, bool kTwoChains>
-inline typename V::Int dot_block(const typename V::Int (&operands)[kSteps], const ActivationBlock& block) noexcept {
-  auto sum = Format::start(block);
-  if constexpr (kTwoChains) {
+inline typename V::Int dot_block(const typename V::Int (&operands)[kSteps], const ActivationBlock& block,
+                                 int h) noexcept {
+  constexpr int64_t kDotSteps = kSteps / Format::kDots;
+  const int64_t begin = h * kDotSteps;
+  auto sum = Format::start(block, h);
+  if constexpr (kTwoChains && Format::kDots == 1) {
     auto second = V::set_int(0);
 #pragma GCC unroll 8
     for (int64_t step = 0; step < kSteps; step += 2) {
@@ -44,10 +58,21 @@ inline typename V::Int dot_block(const typename V::Int (&operands)[kSteps], cons
     return V::add_int(sum, second);
   }
 #pragma GCC unroll 8
-  for (int64_t step = 0; step < kSteps; ++step) {
-    sum = Format::dot(sum, operands[step], four_activations<V>(block, step));
+  for (int64_t step = 0; step < kDotSteps; ++step) {
+    sum = Format::dot(sum, operands[begin + step], four_activations<V>(block, begin + step));
   }
   return sum;
+}
+
+/// What 32 columns add to a row's f32 sum.
+template <class V, class Format, bool kTwoChains>
+inline typename V::Reg add_block(typename V::Reg sum, const typename V::Int (&operands)[kSteps],
+                                 const typename Format::Scales& rows, const ActivationBlock& block) noexcept {
+#pragma GCC unroll 2
+  for (int h = 0; h < Format::kDots; ++h) {
+    sum = add_dot<V, Format>(sum, dot_block<V, Format, kTwoChains>(operands, block, h), rows, h, block);
+  }
+  return add_minima<V, Format>(sum, rows, block);
 }
 
 /// How far ahead of its use each stream is prefetched, and how many groups are read side by side for one token
@@ -65,8 +90,8 @@ inline void prefetch_block(const std::byte* group, int64_t blocks, int64_t block
   const std::byte* bytes = group + block * kStreamBlockBytes<Format>;
 #pragma GCC unroll 16
   for (int64_t line = 0; line < kStreamBlockBytes<Format>; line += 64) V::prefetch(bytes + line);
-  if constexpr (Format::kHeaderBytes == 0) {  // f16 scales lie behind all codes
-    V::prefetch(group + blocks * Format::kCodeBytes + block * 2 * kLanes);
+  if constexpr (Format::kTailBytes > 0) {
+    V::prefetch(group + blocks * kStreamBlockBytes<Format> + block * Format::kTailBytes);
   }
 }
 
@@ -98,12 +123,12 @@ void stream_groups(const std::byte* group, int64_t group_bytes, int64_t cols, co
       for (int g = 0; g < kGroups; ++g) {
         prefetch_block<V, Format>(ahead_group + g * group_bytes, blocks, ahead_block);
         typename V::Int operands[kSteps];
-        Format::operands(chunk_codes + g * group_bytes + i * Format::kCodeBytes, operands);
-        const RowScales<V> rows = Format::scales(chunk[g], i);
+        Format::operands(chunk_codes + g * group_bytes + i * Format::kCodeBytes, chunk[g], i, operands);
+        const typename Format::Scales rows = Format::scales(chunk[g], i);
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
           const ActivationBlock& block = x[t][first + i];
-          sum[g][t] = add_block<V, Format>(sum[g][t], dot_block<V, Format, kTokens <= 2>(operands, block), rows, block);
+          sum[g][t] = add_block<V, Format, kTokens <= 2>(sum[g][t], operands, rows, block);
         }
       }
     }
@@ -129,11 +154,36 @@ void stream_all(const PackedGroups& groups, int64_t first, const ActivationBlock
   }
 }
 
-/// Unpacked weights of a group: per block of 32 columns kSteps operands, scale, shift, −minimum, 64 bytes each.
-constexpr int64_t kPanelBlockBytes = (kSteps + 3) * 64;
+/// Unpacked weights of a group: per block of 32 columns kSteps operands, then scales, shifts and −minima (up to 4), 64
+/// bytes each.
+constexpr int64_t kPanelBlockBytes = (kSteps + 4) * 64;
 constexpr int64_t kPanelGroupBytes = kChunkBlocks * kPanelBlockBytes;
 constexpr int64_t kPanelGroupCount = 4;
 static_assert(kPanelGroupCount * kPanelGroupBytes <= kInt8PanelBytes);
+
+template <class V, class Format>
+void store_scales(const typename Format::Scales& rows, float* panel) noexcept {
+#pragma GCC unroll 2
+  for (int h = 0; h < Format::kDots; ++h) {
+    V::store(panel + 2 * h * kLanes, rows.scale[h]);
+    V::store(panel + (2 * h + 1) * kLanes, rows.shift[h]);
+  }
+#pragma GCC unroll 2
+  for (int m = 0; m < Format::kMinima; ++m) V::store(panel + (2 * Format::kDots + m) * kLanes, rows.minus_minimum[m]);
+}
+
+template <class V, class Format>
+typename Format::Scales load_scales(const float* panel) noexcept {
+  typename Format::Scales rows;
+#pragma GCC unroll 2
+  for (int h = 0; h < Format::kDots; ++h) {
+    rows.scale[h] = V::load(panel + 2 * h * kLanes);
+    rows.shift[h] = V::load(panel + (2 * h + 1) * kLanes);
+  }
+#pragma GCC unroll 2
+  for (int m = 0; m < Format::kMinima; ++m) rows.minus_minimum[m] = V::load(panel + (2 * Format::kDots + m) * kLanes);
+  return rows;
+}
 
 /// `count` ≤ kChunkBlocks blocks of a group.
 template <class V, class Format>
@@ -142,14 +192,10 @@ void unpack_chunk(const std::byte* group, int64_t cols, int64_t first, int64_t c
   Format::open_chunk(group, cols, first, chunk);
   for (int64_t i = 0; i < count; ++i, panel += kPanelBlockBytes) {
     typename V::Int operands[kSteps];
-    Format::operands(Format::codes(group, first + i), operands);
+    Format::operands(Format::codes(group, first + i), chunk, i, operands);
 #pragma GCC unroll 8
     for (int64_t step = 0; step < kSteps; ++step) V::store_int(panel + step * 64, operands[step]);
-    const RowScales<V> rows = Format::scales(chunk, i);
-    auto* scales = reinterpret_cast<float*>(panel + kSteps * 64);
-    V::store(scales, rows.scale);
-    V::store(scales + kLanes, rows.shift);
-    V::store(scales + 2 * kLanes, rows.minus_minimum);
+    store_scales<V, Format>(Format::scales(chunk, i), reinterpret_cast<float*>(panel + kSteps * 64));
   }
 }
 
@@ -166,31 +212,38 @@ void int8_tile(const std::byte* panel, int64_t count, const ActivationBlock* con
     for (int g = 0; g < kGroups; ++g) sum[g][t] = V::load(acc + t * acc_stride + g * kLanes);
   }
   for (int64_t i = 0; i < count; ++i, panel += kPanelBlockBytes) {
-    typename V::Int dot[kGroups][kTokens];
-#pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
-      const auto start = Format::start(blocks[t][i]);
-#pragma GCC unroll 8
-      for (int g = 0; g < kGroups; ++g) dot[g][t] = start;
-    }
-#pragma GCC unroll 8
-    for (int64_t step = 0; step < kSteps; ++step) {
-      typename V::Int operand[kGroups];
-#pragma GCC unroll 8
-      for (int g = 0; g < kGroups; ++g) operand[g] = V::load_int(panel + g * kPanelGroupBytes + step * 64);
+#pragma GCC unroll 2
+    for (int h = 0; h < Format::kDots; ++h) {
+      constexpr int64_t kDotSteps = kSteps / Format::kDots;
+      typename V::Int dot[kGroups][kTokens];
 #pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
-        const auto four = four_activations<V>(blocks[t][i], step);
+        const auto start = Format::start(blocks[t][i], h);
 #pragma GCC unroll 8
-        for (int g = 0; g < kGroups; ++g) dot[g][t] = Format::dot(dot[g][t], operand[g], four);
+        for (int g = 0; g < kGroups; ++g) dot[g][t] = start;
       }
-    }
 #pragma GCC unroll 8
-    for (int g = 0; g < kGroups; ++g) {
-      const auto* scales = reinterpret_cast<const float*>(panel + g * kPanelGroupBytes + kSteps * 64);
-      const RowScales<V> rows{V::load(scales), V::load(scales + kLanes), V::load(scales + 2 * kLanes)};
+      for (int64_t step = h * kDotSteps; step < (h + 1) * kDotSteps; ++step) {
+        typename V::Int operand[kGroups];
 #pragma GCC unroll 8
-      for (int t = 0; t < kTokens; ++t) sum[g][t] = add_block<V, Format>(sum[g][t], dot[g][t], rows, blocks[t][i]);
+        for (int g = 0; g < kGroups; ++g) operand[g] = V::load_int(panel + g * kPanelGroupBytes + step * 64);
+#pragma GCC unroll 8
+        for (int t = 0; t < kTokens; ++t) {
+          const auto four = four_activations<V>(blocks[t][i], step);
+#pragma GCC unroll 8
+          for (int g = 0; g < kGroups; ++g) dot[g][t] = Format::dot(dot[g][t], operand[g], four);
+        }
+      }
+#pragma GCC unroll 8
+      for (int g = 0; g < kGroups; ++g) {
+        const auto rows =
+            load_scales<V, Format>(reinterpret_cast<const float*>(panel + g * kPanelGroupBytes + kSteps * 64));
+#pragma GCC unroll 8
+        for (int t = 0; t < kTokens; ++t) {
+          sum[g][t] = add_dot<V, Format>(sum[g][t], dot[g][t], rows, h, blocks[t][i]);
+          if (h == Format::kDots - 1) sum[g][t] = add_minima<V, Format>(sum[g][t], rows, blocks[t][i]);
+        }
+      }
     }
   }
 #pragma GCC unroll 8
@@ -258,8 +311,8 @@ void multiply_unpacked(const PackedGroups& groups, int64_t group_count, const Ac
       const int64_t t = tile * token_count / tiles;
       const int64_t end = (tile + 1) * token_count / tiles;
       prefetch_chunk<V, Format>(groups, group_count, first + kChunkBlocks, tile, tiles);
-      int8_tokens<V, Format, V::kInt8Tokens>(panel, group_count, count, x + t, end - t, first, out + t * out_stride,
-                                             out_stride);
+      int8_tokens<V, typename Format::Arithmetic, V::kInt8Tokens>(panel, group_count, count, x + t, end - t, first,
+                                                                  out + t * out_stride, out_stride);
     }
   }
 }
@@ -309,18 +362,25 @@ void quantize_activations(const float* x, int64_t cols, ActivationBlock* blocks)
                .scale = finite ? 0.0f : __builtin_nanf(""),
                .scaled_sum = finite ? 0.0f : __builtin_nanf(""),
                .start_q4_0 = kSumBias,
-               .start_q8_0 = kSumBias};
+               .start_q8_0 = kSumBias,
+               .half_scaled_sums = {finite ? 0.0f : __builtin_nanf(""), finite ? 0.0f : __builtin_nanf("")},
+               .half_starts = {kSumBias, kSumBias}};
       continue;
     }
     const auto inverse = V::set(127.0f / largest);
     const auto q_low = V::to_int(V::mul(low, inverse)), q_high = V::to_int(V::mul(high, inverse));
     V::store_int8(block.q, q_low);
     V::store_int8(block.q + kLanes, q_high);
-    const int32_t sum = V::sum(V::add_int(q_low, q_high));
+    const int32_t halves[2] = {V::sum(q_low), V::sum(q_high)};
+    const int32_t sum = halves[0] + halves[1];
     block.scale = largest / 127.0f;
     block.scaled_sum = block.scale * static_cast<float>(sum);
     block.start_q4_0 = kSumBias - 8 * sum;
     block.start_q8_0 = kSumBias - 128 * sum;
+    for (int h = 0; h < 2; ++h) {
+      block.half_scaled_sums[h] = block.scale * static_cast<float>(halves[h]);
+      block.half_starts[h] = kSumBias - 32 * halves[h];
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include "cpu/kernels.h"
 #include "cpu/kernels_exp.h"
+#include "cpu/kernels_scalar_decode.h"
 #include "cpu/kernels_scalar_int8.h"
 #include "quant/dequantize.h"
 
@@ -19,8 +20,10 @@ uint16_t half_at(const std::byte* data, int64_t offset) noexcept {
   return static_cast<uint16_t>(byte_at(data, offset) | byte_at(data, offset + 1) << 8);
 }
 
-float f16_at(const std::byte* data, int64_t offset) noexcept {
-  return quant::f32_from_f16(half_at(data, offset));
+void decode_f16(const PackedGroup& group, int64_t first_col, int64_t col_count, float* out) noexcept {
+  for (int64_t i = 0; i < col_count * kLanes; ++i) {
+    out[i] = quant::f32_from_f16(half_at(group.data, (first_col * kLanes + i) * 2));
+  }
 }
 
 void decode_bf16(const PackedGroup& group, int64_t first_col, int64_t col_count, float* out) noexcept {
@@ -39,63 +42,6 @@ void decode_f8_e4m3(const PackedGroup& group, int64_t first_col, int64_t col_cou
     for (int64_t row = 0; row < kLanes; ++row) {
       const uint8_t byte = byte_at(group.data, (first_col + col) * kLanes + row);
       out[col * kLanes + row] = quant::f32_from_e4m3(byte) * scale;
-    }
-  }
-}
-
-void decode_q8_0(const PackedGroup& group, int64_t first_col, int64_t col_count, float* out) noexcept {
-  const std::byte* scales = group.data + group.cols * kLanes;  // [cols/32][16] f16
-  for (int64_t col = 0; col < col_count; ++col) {
-    const int64_t k = first_col + col;
-    for (int64_t row = 0; row < kLanes; ++row) {
-      const auto q = static_cast<int8_t>(byte_at(group.data, (k / 4 * kLanes + row) * 4 + k % 4));
-      out[col * kLanes + row] = f16_at(scales, (k / 32 * kLanes + row) * 2) * static_cast<float>(q);
-    }
-  }
-}
-
-/// The 4-bit number of column `k` (counted from where `quads` starts) in the nibble order of Q4_0 and Q4_K.
-int nibble(const std::byte* quads, int64_t k, int64_t row) noexcept {
-  const uint8_t byte = byte_at(quads, (k / 8 * kLanes + row) * 4 + k % 4);
-  return k % 8 < 4 ? byte & 0x0f : byte >> 4;
-}
-
-void decode_q4_0(const PackedGroup& group, int64_t first_col, int64_t col_count, float* out) noexcept {
-  const std::byte* scales = group.data + group.cols / 2 * kLanes;  // [cols/32][16] f16
-  for (int64_t col = 0; col < col_count; ++col) {
-    const int64_t k = first_col + col;
-    for (int64_t row = 0; row < kLanes; ++row) {
-      const float scale = f16_at(scales, (k / 32 * kLanes + row) * 2);
-      out[col * kLanes + row] = scale * static_cast<float>(nibble(group.data, k, row) - 8);
-    }
-  }
-}
-
-constexpr int64_t kQ4KBlockBytes = 2 * 32 + 12 * kLanes + 128 * kLanes;  // of 16 rows × 256 columns
-
-/// GGUF's 6-bit scale and minimum of sub-block `sub` (0…7) of a row, from its 12 bytes (stride 16).
-void q4_k_scale_min(const std::byte* packed, int64_t sub, int64_t row, float& scale, float& minimum) noexcept {
-  const auto at = [&](int64_t i) { return byte_at(packed, i * kLanes + row); };
-  if (sub < 4) {
-    scale = static_cast<float>(at(sub) & 63);
-    minimum = static_cast<float>(at(sub + 4) & 63);
-  } else {
-    scale = static_cast<float>((at(sub + 4) & 0x0f) | (at(sub - 4) >> 6 << 4));
-    minimum = static_cast<float>((at(sub + 4) >> 4) | (at(sub) >> 6 << 4));
-  }
-}
-
-void decode_q4_k(const PackedGroup& group, int64_t first_col, int64_t col_count, float* out) noexcept {
-  for (int64_t col = 0; col < col_count; ++col) {
-    const int64_t k = (first_col + col) % 256;
-    const std::byte* block = group.data + (first_col + col) / 256 * kQ4KBlockBytes;
-    for (int64_t row = 0; row < kLanes; ++row) {
-      float scale = 0.0f, minimum = 0.0f;
-      q4_k_scale_min(block + 64, k / 32, row, scale, minimum);
-      scale = f16_at(block, row * 2) * scale;
-      minimum = f16_at(block, 32 + row * 2) * minimum;
-      const auto q = static_cast<float>(nibble(block + 64 + 12 * kLanes, k, row));
-      out[col * kLanes + row] = scale * q - minimum;
     }
   }
 }
@@ -178,14 +124,40 @@ float softmax_step(float* scores, int64_t n, float scale, SoftmaxState& state) n
 
 constexpr KernelTable kTable = {
     .name = "scalar",
+    .decode_f16 = decode_f16,
     .decode_bf16 = decode_bf16,
     .decode_f8_e4m3 = decode_f8_e4m3,
-    .decode_q8_0 = decode_q8_0,
-    .decode_q4_0 = decode_q4_0,
-    .decode_q4_k = decode_q4_k,
-    .int8_q8_0 = scalar_int8_q8_0,
-    .int8_q4_0 = scalar_int8_q4_0,
-    .int8_q4_k = scalar_int8_q4_k,
+    .decode_q8_0 = scalar_decode<quant::BlockQ8_0>,
+    .decode_q4_0 = scalar_decode<quant::BlockQ4_0>,
+    .decode_q4_1 = scalar_decode<quant::BlockQ4_1>,
+    .decode_q5_0 = scalar_decode<quant::BlockQ5_0>,
+    .decode_q5_1 = scalar_decode<quant::BlockQ5_1>,
+    .decode_q2_k = scalar_decode<quant::BlockQ2_K>,
+    .decode_q3_k = scalar_decode<quant::BlockQ3_K>,
+    .decode_q4_k = scalar_decode<quant::BlockQ4_K>,
+    .decode_q5_k = scalar_decode<quant::BlockQ5_K>,
+    .decode_q6_k = scalar_decode<quant::BlockQ6_K>,
+    .decode_iq4_nl = scalar_decode<quant::BlockIQ4_NL>,
+    .decode_iq4_xs = scalar_decode<quant::BlockIQ4_XS>,
+    .decode_iq3_xxs = scalar_decode<quant::BlockIQ3_XXS>,
+    .decode_iq3_s = scalar_decode<quant::BlockIQ3_S>,
+    .decode_iq2_xxs = scalar_decode<quant::BlockIQ2_XXS>,
+    .decode_iq2_xs = scalar_decode<quant::BlockIQ2_XS>,
+    .decode_iq2_s = scalar_decode<quant::BlockIQ2_S>,
+    .decode_iq1_s = scalar_decode<quant::BlockIQ1_S>,
+    .decode_iq1_m = scalar_decode<quant::BlockIQ1_M>,
+    .int8_q8_0 = scalar_int8<quant::BlockQ8_0>,
+    .int8_q4_0 = scalar_int8<quant::BlockQ4_0>,
+    .int8_q4_1 = scalar_int8<quant::BlockQ4_1>,
+    .int8_q5_0 = scalar_int8<quant::BlockQ5_0>,
+    .int8_q5_1 = scalar_int8<quant::BlockQ5_1>,
+    .int8_q2_k = scalar_int8<quant::BlockQ2_K>,
+    .int8_q3_k = scalar_int8<quant::BlockQ3_K>,
+    .int8_q4_k = scalar_int8<quant::BlockQ4_K>,
+    .int8_q5_k = scalar_int8<quant::BlockQ5_K>,
+    .int8_q6_k = scalar_int8<quant::BlockQ6_K>,
+    .int8_iq4_nl = scalar_int8<quant::BlockIQ4_NL>,
+    .int8_iq4_xs = scalar_int8<quant::BlockIQ4_XS>,
     .quantize_activations = scalar_quantize_activations,
     .multiply = multiply,
     .combine_rows = combine_rows,

@@ -12,65 +12,128 @@
 namespace moraine::cpu {
 namespace {
 
-/// 32 weights of a row: weight[i] = scale · q[i] − minimum, with q an integer.
+/// 32 weights of a row: weight[i] = scale · q[i] − minimum, with q an integer; of each half in formats with groups
+/// of 16.
 struct WeightBlock {
   int q[kActivationBlock];
-  float scale;
-  float minimum;
+  float scale[2];
+  float minimum[2];
 };
 
+/// What a format has per 32 columns: integer dot products with a scale of their own, and minima.
+template <class Block>
+constexpr int kDots = 1;
+template <>
+constexpr int kDots<quant::BlockQ3_K> = 2;
+template <>
+constexpr int kDots<quant::BlockQ6_K> = 2;
+
+template <class Block>
+constexpr int kMinima = 0;
+template <>
+constexpr int kMinima<quant::BlockQ4_1> = 1;
+template <>
+constexpr int kMinima<quant::BlockQ5_1> = 1;
+template <>
+constexpr int kMinima<quant::BlockQ4_K> = 1;
+template <>
+constexpr int kMinima<quant::BlockQ5_K> = 1;
+template <>
+constexpr int kMinima<quant::BlockQ2_K> = 2;
+
+/// Columns 32·sub … 32·sub + 31 of a block, whose codes (read_codes()) start at `codes`. Formats of 32 columns first.
+void set(const quant::BlockQ4_0& block, const uint8_t* codes, int /*sub*/, WeightBlock& out) {
+  for (int i = 0; i < 32; ++i) out.q[i] = codes[i] - 8;
+  out.scale[0] = quant::f32_from_f16(block.d);
+}
+
+void set(const quant::BlockQ5_0& block, const uint8_t* codes, int /*sub*/, WeightBlock& out) {
+  for (int i = 0; i < 32; ++i) out.q[i] = codes[i] - 16;
+  out.scale[0] = quant::f32_from_f16(block.d);
+}
+
+void set(const quant::BlockIQ4_NL& block, const uint8_t* codes, int /*sub*/, WeightBlock& out) {
+  for (int i = 0; i < 32; ++i) out.q[i] = quant::kIq4Values[codes[i]];
+  out.scale[0] = quant::f32_from_f16(block.d);
+}
+
+/// Q4_1 and Q5_1.
+template <class Block>
+requires(Block::kElements == 32) void set(const Block& block, const uint8_t* codes, int /*sub*/, WeightBlock& out) {
+  for (int i = 0; i < 32; ++i) out.q[i] = codes[i];
+  out.scale[0] = quant::f32_from_f16(block.d);
+  out.minimum[0] = -quant::f32_from_f16(block.m);
+}
+
+void set(const quant::BlockQ2_K& block, const uint8_t* codes, int sub, WeightBlock& out) {
+  for (int i = 0; i < 32; ++i) out.q[i] = (block.scales[2 * sub + i / 16] & 15) * codes[i];
+  out.scale[0] = quant::f32_from_f16(block.d);
+  for (int h = 0; h < 2; ++h) {
+    out.minimum[h] = quant::f32_from_f16(block.dmin) * static_cast<float>(block.scales[2 * sub + h] >> 4);
+  }
+}
+
+void set(const quant::BlockQ3_K& block, const uint8_t* codes, int sub, WeightBlock& out) {
+  for (int i = 0; i < 32; ++i) out.q[i] = codes[i] - 4;
+  for (int h = 0; h < 2; ++h) {
+    out.scale[h] = quant::f32_from_f16(block.d) * static_cast<float>(quant::q3_k_scale(block.scales, 2 * sub + h) - 32);
+  }
+}
+
+void set(const quant::BlockQ6_K& block, const uint8_t* codes, int sub, WeightBlock& out) {
+  for (int i = 0; i < 32; ++i) out.q[i] = codes[i] - 32;
+  for (int h = 0; h < 2; ++h) {
+    out.scale[h] = quant::f32_from_f16(block.d) * static_cast<float>(block.scales[2 * sub + h]);
+  }
+}
+
+void set(const quant::BlockIQ4_XS& block, const uint8_t* codes, int sub, WeightBlock& out) {
+  for (int i = 0; i < 32; ++i) out.q[i] = quant::kIq4Values[codes[i]];
+  out.scale[0] = quant::f32_from_f16(block.d) * static_cast<float>(quant::iq4_xs_scale(block, sub) - 32);
+}
+
+/// Q4_K and Q5_K.
+template <class Block>
+requires(Block::kElements == 256) void set(const Block& block, const uint8_t* codes, int sub, WeightBlock& out) {
+  const quant::ScaleMin bits = quant::q4_k_scale_min(block.scales, sub);
+  for (int i = 0; i < 32; ++i) out.q[i] = codes[i];
+  out.scale[0] = quant::f32_from_f16(block.d) * static_cast<float>(bits.scale);
+  out.minimum[0] = quant::f32_from_f16(block.dmin) * static_cast<float>(bits.min);
+}
+
 /// Columns 32·b … 32·b + 31 of row `r` of a packed group.
-WeightBlock block_at(const quant::BlockQ8_0& /*format*/, const std::byte* group, int64_t cols, int64_t b, int64_t r) {
-  quant::BlockQ8_0 packed;
-  quant::gather(group, cols, b, r, packed);
-  WeightBlock block{.q = {}, .scale = quant::f32_from_f16(packed.d), .minimum = 0.0f};
-  for (int i = 0; i < 32; ++i) block.q[i] = packed.q[i];
-  return block;
-}
-
-WeightBlock block_at(const quant::BlockQ4_0& /*format*/, const std::byte* group, int64_t cols, int64_t b, int64_t r) {
-  quant::BlockQ4_0 packed;
-  quant::gather(group, cols, b, r, packed);
-  WeightBlock block{.q = {}, .scale = quant::f32_from_f16(packed.d), .minimum = 0.0f};
-  for (int i = 0; i < 16; ++i) {
-    block.q[i] = (packed.codes[i] & 15) - 8;
-    block.q[i + 16] = (packed.codes[i] >> 4) - 8;
+template <class Block>
+WeightBlock block_at(const std::byte* group, int64_t cols, int64_t b, int64_t r) {
+  constexpr int64_t kSubs = Block::kElements / 32;
+  Block packed;
+  quant::gather(group, cols, b / kSubs, r, packed);
+  WeightBlock out{};
+  if constexpr (std::is_same_v<Block, quant::BlockQ8_0>) {
+    for (int i = 0; i < 32; ++i) out.q[i] = packed.q[i];
+    out.scale[0] = quant::f32_from_f16(packed.d);
+  } else {
+    uint8_t codes[Block::kElements];
+    read_codes(packed, codes);
+    const auto sub = static_cast<int>(b % kSubs);
+    set(packed, codes + 32 * sub, sub, out);
   }
-  return block;
+  return out;
 }
 
-WeightBlock block_at(const quant::BlockQ4_K& /*format*/, const std::byte* group, int64_t cols, int64_t b, int64_t r) {
-  quant::BlockQ4_K packed;
-  quant::gather(group, cols, b / 8, r, packed);
-  const int sub = static_cast<int>(b % 8);
-  const quant::ScaleMin bits = quant::q4_k_scale_min(packed.scales, sub);
-  WeightBlock block{.q = {},
-                    .scale = quant::f32_from_f16(packed.d) * static_cast<float>(bits.scale),
-                    .minimum = quant::f32_from_f16(packed.dmin) * static_cast<float>(bits.min)};
-  for (int i = 0; i < 32; ++i) block.q[i] = (packed.codes[32 * (sub / 2) + i] >> (4 * (sub % 2))) & 15;
-  return block;
-}
-
-template <class Format>
-void multiply(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count, float* out,
-              int64_t out_stride) noexcept {
-  for (int64_t row = 0; row < groups.group_count * kLanes; ++row) {
-    const std::byte* group = groups.data + row / kLanes * groups.group_bytes;
-    for (int64_t t = 0; t < token_count; ++t) out[t * out_stride + row] = 0.0f;
-    for (int64_t b = 0; b < groups.cols / kActivationBlock; ++b) {
-      const WeightBlock weights = block_at(Format{}, group, groups.cols, b, row % kLanes);
-      for (int64_t t = 0; t < token_count; ++t) {
-        int32_t dot = 0;
-        for (int64_t i = 0; i < kActivationBlock; ++i) dot += weights.q[i] * x[t][b].q[i];
-        const float product = static_cast<float>(dot) * weights.scale + 0.0f;
-        float& acc = out[t * out_stride + row];
-        acc = std::fma(product, x[t][b].scale, acc);
-        if constexpr (std::is_same_v<Format, quant::BlockQ4_K>) {
-          acc = std::fma(-weights.minimum, x[t][b].scaled_sum, acc);
-        }
-      }
-    }
+/// What 32 columns add to a row's sum.
+template <class Block>
+float add_block(float acc, const WeightBlock& weights, const ActivationBlock& x) {
+  constexpr int kWidth = 32 / kDots<Block>;
+  for (int h = 0; h < kDots<Block>; ++h) {
+    int32_t dot = 0;
+    for (int i = h * kWidth; i < (h + 1) * kWidth; ++i) dot += weights.q[i] * x.q[i];
+    const float product = static_cast<float>(dot) * weights.scale[h] + 0.0f;
+    acc = std::fma(product, x.scale, acc);
   }
+  for (int m = 0; m < kMinima<Block>; ++m) {
+    acc = std::fma(-weights.minimum[m], kMinima<Block> == 1 ? x.scaled_sum : x.half_scaled_sums[m], acc);
+  }
+  return acc;
 }
 
 void quantize_block(const float* x, ActivationBlock& block) noexcept {
@@ -82,16 +145,21 @@ void quantize_block(const float* x, ActivationBlock& block) noexcept {
   }
   const bool zero = !finite || largest < kSmallestActivation;
   const float inverse = zero ? 0.0f : 127.0f / largest;
-  int32_t sum = 0;
+  int32_t halves[2] = {};
   for (int64_t i = 0; i < kActivationBlock; ++i) {
     block.q[i] = zero ? int8_t{0} : static_cast<int8_t>(std::nearbyint(x[i] * inverse));
-    sum += block.q[i];
+    halves[i / 16] += block.q[i];
   }
+  const int32_t sum = halves[0] + halves[1];
   block.scale = zero ? 0.0f : largest / 127.0f;
   if (!finite) block.scale = std::numeric_limits<float>::quiet_NaN();
   block.scaled_sum = block.scale * static_cast<float>(sum);
   block.start_q4_0 = kSumBias - 8 * sum;
   block.start_q8_0 = kSumBias - 128 * sum;
+  for (int h = 0; h < 2; ++h) {
+    block.half_scaled_sums[h] = block.scale * static_cast<float>(halves[h]);
+    block.half_starts[h] = kSumBias - 32 * halves[h];
+  }
 }
 
 }  // namespace
@@ -100,19 +168,45 @@ void scalar_quantize_activations(const float* x, int64_t cols, ActivationBlock* 
   for (int64_t b = 0; b < cols / kActivationBlock; ++b) quantize_block(x + b * kActivationBlock, blocks[b]);
 }
 
-void scalar_int8_q8_0(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count,
-                      std::byte* /*panel*/, float* out, int64_t out_stride) noexcept {
-  multiply<quant::BlockQ8_0>(groups, x, token_count, out, out_stride);
+template <class Block>
+void scalar_int8(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count, std::byte* /*panel*/,
+                 float* out, int64_t out_stride) noexcept {
+  for (int64_t row = 0; row < groups.group_count * kLanes; ++row) {
+    const std::byte* group = groups.data + row / kLanes * groups.group_bytes;
+    for (int64_t t = 0; t < token_count; ++t) out[t * out_stride + row] = 0.0f;
+    for (int64_t b = 0; b < groups.cols / kActivationBlock; ++b) {
+      const WeightBlock weights = block_at<Block>(group, groups.cols, b, row % kLanes);
+      for (int64_t t = 0; t < token_count; ++t) {
+        float& acc = out[t * out_stride + row];
+        acc = add_block<Block>(acc, weights, x[t][b]);
+      }
+    }
+  }
 }
 
-void scalar_int8_q4_0(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count,
-                      std::byte* /*panel*/, float* out, int64_t out_stride) noexcept {
-  multiply<quant::BlockQ4_0>(groups, x, token_count, out, out_stride);
-}
-
-void scalar_int8_q4_k(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count,
-                      std::byte* /*panel*/, float* out, int64_t out_stride) noexcept {
-  multiply<quant::BlockQ4_K>(groups, x, token_count, out, out_stride);
-}
+template void scalar_int8<quant::BlockQ8_0>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                            float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ4_0>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                            float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ4_1>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                            float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ5_0>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                            float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ5_1>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                            float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ2_K>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                            float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ3_K>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                            float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ4_K>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                            float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ5_K>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                            float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ6_K>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                            float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ4_NL>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                              float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ4_XS>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                              float*, int64_t) noexcept;
 
 }  // namespace moraine::cpu

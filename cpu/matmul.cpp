@@ -19,6 +19,8 @@ constexpr int64_t kTileTokens = 12;
 
 DecodeKernel decoder(const KernelTable& kernels, quant::DType type) {
   switch (type) {
+    case quant::DType::kF16:
+      return kernels.decode_f16;
     case quant::DType::kBF16:
       return kernels.decode_bf16;
     case quant::DType::kF8E4M3:
@@ -27,8 +29,40 @@ DecodeKernel decoder(const KernelTable& kernels, quant::DType type) {
       return kernels.decode_q8_0;
     case quant::DType::kQ4_0:
       return kernels.decode_q4_0;
+    case quant::DType::kQ4_1:
+      return kernels.decode_q4_1;
+    case quant::DType::kQ5_0:
+      return kernels.decode_q5_0;
+    case quant::DType::kQ5_1:
+      return kernels.decode_q5_1;
+    case quant::DType::kQ2_K:
+      return kernels.decode_q2_k;
+    case quant::DType::kQ3_K:
+      return kernels.decode_q3_k;
     case quant::DType::kQ4_K:
       return kernels.decode_q4_k;
+    case quant::DType::kQ5_K:
+      return kernels.decode_q5_k;
+    case quant::DType::kQ6_K:
+      return kernels.decode_q6_k;
+    case quant::DType::kIQ4_NL:
+      return kernels.decode_iq4_nl;
+    case quant::DType::kIQ4_XS:
+      return kernels.decode_iq4_xs;
+    case quant::DType::kIQ3_XXS:
+      return kernels.decode_iq3_xxs;
+    case quant::DType::kIQ3_S:
+      return kernels.decode_iq3_s;
+    case quant::DType::kIQ2_XXS:
+      return kernels.decode_iq2_xxs;
+    case quant::DType::kIQ2_XS:
+      return kernels.decode_iq2_xs;
+    case quant::DType::kIQ2_S:
+      return kernels.decode_iq2_s;
+    case quant::DType::kIQ1_S:
+      return kernels.decode_iq1_s;
+    case quant::DType::kIQ1_M:
+      return kernels.decode_iq1_m;
     default:
       MORAINE_CHECK(!"a packed matrix of a type that kernels exist for");
       return nullptr;
@@ -97,8 +131,26 @@ Int8Kernel int8_kernel(const Workers& workers, const quant::PackedView& matrix) 
       return workers.kernels().int8_q8_0;
     case quant::DType::kQ4_0:
       return workers.kernels().int8_q4_0;
+    case quant::DType::kQ4_1:
+      return workers.kernels().int8_q4_1;
+    case quant::DType::kQ5_0:
+      return workers.kernels().int8_q5_0;
+    case quant::DType::kQ5_1:
+      return workers.kernels().int8_q5_1;
+    case quant::DType::kQ2_K:
+      return workers.kernels().int8_q2_k;
+    case quant::DType::kQ3_K:
+      return workers.kernels().int8_q3_k;
     case quant::DType::kQ4_K:
       return workers.kernels().int8_q4_k;
+    case quant::DType::kQ5_K:
+      return workers.kernels().int8_q5_k;
+    case quant::DType::kQ6_K:
+      return workers.kernels().int8_q6_k;
+    case quant::DType::kIQ4_NL:
+      return workers.kernels().int8_iq4_nl;
+    case quant::DType::kIQ4_XS:
+      return workers.kernels().int8_iq4_xs;
     default:
       return nullptr;
   }

@@ -4,10 +4,11 @@
 #include <cstring>
 #include <limits>
 
-#include "quant/block_formats.h"
+#include "quant/dequantize_block.h"
 #include "quant/error.h"
 #include "quant/packed_matrix.h"
 #include "quant/quantize.h"
+#include "quant/visit_block_format.h"
 
 namespace moraine::quant {
 namespace {
@@ -31,32 +32,6 @@ constexpr std::array<float, 256> make_e4m3_table() {
   return table;
 }
 constexpr std::array<float, 256> kE4m3Table = make_e4m3_table();
-
-void dequantize_block(const BlockQ8_0& block, float* out) {
-  const float d = f32_from_f16(block.d);
-  for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(block.q[i]);
-}
-
-void dequantize_block(const BlockQ4_0& block, float* out) {
-  const float d = f32_from_f16(block.d);
-  for (int j = 0; j < 16; ++j) {
-    out[j] = d * static_cast<float>((block.codes[j] & 15) - 8);
-    out[j + 16] = d * static_cast<float>((block.codes[j] >> 4) - 8);
-  }
-}
-
-void dequantize_block(const BlockQ4_K& block, float* out) {
-  const float d = f32_from_f16(block.d);
-  const float dmin = f32_from_f16(block.dmin);
-  for (int b = 0; b < BlockQ4_K::kGroups; ++b) {
-    const ScaleMin group = q4_k_scale_min(block.scales, b);
-    const float scale = d * static_cast<float>(group.scale);
-    const float min = dmin * static_cast<float>(group.min);
-    const uint8_t* codes = block.codes + 32 * (b / 2);
-    const int shift = 4 * (b % 2);
-    for (int i = 0; i < 32; ++i) out[32 * b + i] = scale * static_cast<float>((codes[i] >> shift) & 15) - min;
-  }
-}
 
 template <typename Block>
 void dequantize_blocks(std::span<const std::byte> blocks, std::span<float> out) {
@@ -126,16 +101,10 @@ void dequantize_row(DType type, std::span<const std::byte> blocks, std::span<flo
       return widen_halves(blocks, out, f32_from_f16);
     case DType::kBF16:
       return widen_halves(blocks, out, f32_from_bf16);
-    case DType::kQ8_0:
-      return dequantize_blocks<BlockQ8_0>(blocks, out);
-    case DType::kQ4_0:
-      return dequantize_blocks<BlockQ4_0>(blocks, out);
-    case DType::kQ4_K:
-      return dequantize_blocks<BlockQ4_K>(blocks, out);
-    default: {
-      constexpr bool has_a_row_form = false;
-      MORAINE_CHECK(has_a_row_form);
-    }
+    default:
+      visit_block_format(
+          type, [&]<typename Block>(Block) { dequantize_blocks<Block>(blocks, out); },
+          [] { MORAINE_CHECK(!"a format that rows are stored in"); });
   }
 }
 

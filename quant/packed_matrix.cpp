@@ -11,6 +11,7 @@
 #include "quant/packed_blocks.h"
 #include "quant/quantize.h"
 #include "quant/quantize_block.h"
+#include "quant/visit_block_format.h"
 
 namespace moraine::quant {
 namespace {
@@ -41,7 +42,7 @@ void check_shape(DType type, int64_t rows, int64_t cols) {
 
 [[noreturn]] void throw_unpackable(DType type) {
   throw Error(ErrorKind::kBadFile, {.what = "a matrix of this type has no packed order",
-                                    .expected = "F32, BF16, F8_E4M3, Q8_0, Q4_0 or Q4_K",
+                                    .expected = "F32, F16, BF16, F8_E4M3 or a block format such as Q8_0 or Q4_K",
                                     .got = std::string(dtype_name(type))});
 }
 
@@ -51,18 +52,14 @@ auto with_block_of(DType type, Use use) {
   switch (type) {
     case DType::kF32:
       return use(ElementF32{});
+    case DType::kF16:
+      return use(ElementF16{});
     case DType::kBF16:
       return use(ElementBf16{});
     case DType::kF8E4M3:
       return use(ElementE4m3{});
-    case DType::kQ8_0:
-      return use(BlockQ8_0{});
-    case DType::kQ4_0:
-      return use(BlockQ4_0{});
-    case DType::kQ4_K:
-      return use(BlockQ4_K{});
     default:
-      throw_unpackable(type);
+      return visit_block_format(type, use, [type]() -> decltype(use(ElementF32{})) { throw_unpackable(type); });
   }
 }
 
@@ -70,26 +67,34 @@ auto with_block_of(DType type, Use use) {
 float witness(const ElementF32& element) {
   return element.value;
 }
+float witness(const ElementF16& element) {
+  return f32_from_f16(element.value);
+}
 float witness(const ElementBf16& element) {
   return f32_from_bf16(element.value);
 }
 float witness(const ElementE4m3& element) {
   return f32_from_e4m3(element.value);
 }
-float witness(const BlockQ8_0& block) {
-  return f32_from_f16(block.d);
+float witness(const BlockIQ1_M& block) {
+  return f32_from_f16(iq1_m_d(block));
 }
-float witness(const BlockQ4_0& block) {
-  return f32_from_f16(block.d);
-}
-float witness(const BlockQ4_K& block) {
+template <typename Block>
+float witness(const Block& block) {
   const float d = f32_from_f16(block.d);
-  return std::isfinite(d) ? f32_from_f16(block.dmin) : d;
+  if (!std::isfinite(d)) return d;
+  if constexpr (requires { block.dmin; }) return f32_from_f16(block.dmin);
+  if constexpr (requires { block.m; }) return f32_from_f16(block.m);
+  return d;
 }
 
 bool quantize_block(const float* x, ElementF32& element) {
   element.value = *x;
   return std::isfinite(*x);
+}
+bool quantize_block(const float* x, ElementF16& element) {
+  element.value = f16_from_f32(*x);
+  return std::isfinite(f32_from_f16(element.value));
 }
 bool quantize_block(const float* x, ElementBf16& element) {
   element.value = bf16_from_f32(*x);
@@ -198,14 +203,18 @@ void pack_fp8(std::span<const std::byte> e4m3, std::span<const float> scale_inv,
 void quantize_packed(DType type, std::span<const float> values, int64_t rows, int64_t cols, std::span<std::byte> out) {
   if (type == DType::kF8E4M3) {
     throw Error(ErrorKind::kUsage, {.what = "weights can't be quantized to F8_E4M3",
-                                    .expected = "BF16, Q8_0, Q4_0 or Q4_K",
+                                    .expected = "BF16, Q8_0, Q6_K, Q4_K or another block format",
                                     .action = "F8_E4M3 keeps the numbers of a checkpoint that is F8_E4M3 already"});
   }
   MORAINE_CHECK(out.size() == packed_bytes(type, rows, cols));
   MORAINE_CHECK(values.size() == static_cast<uint64_t>(rows) * static_cast<uint64_t>(cols));
   std::fill(out.begin(), out.end(), std::byte{0});
   with_block_of(type, [&]<typename Block>(Block block) {
-    if constexpr (!std::is_same_v<Block, ElementE4m3>) {
+    if constexpr (IsGridFormat<Block>) {
+      throw Error(ErrorKind::kUsage, {.what = fmt::format("weights can't be quantized to {}", dtype_name(type)),
+                                      .expected = "Q3_K, Q2_K or another format with a quantizer",
+                                      .action = fmt::format("open a file that holds {}", dtype_name(type))});
+    } else if constexpr (!std::is_same_v<Block, ElementE4m3>) {
       for_each_block(type, rows, cols, out.data(), [&](std::byte* group, int64_t row, int64_t r, int64_t b) {
         const float* x = values.data() + row * cols + b * Block::kElements;
         if (!quantize_block(x, block)) throw_unquantizable(type, x, Block::kElements, row, b * Block::kElements);
@@ -254,7 +263,17 @@ void dequantize_packed(const PackedView& matrix, int64_t first_row, int64_t row_
 
 DType packable_type(DType wanted, int64_t cols) {
   if (cols % block_elements(wanted) == 0) return wanted;
-  return cols % BlockQ4_0::kElements == 0 ? DType::kQ4_0 : DType::kBF16;
+  if (cols % BlockQ4_0::kElements != 0) return DType::kBF16;
+  switch (wanted) {
+    case DType::kQ6_K:
+      return DType::kQ8_0;
+    case DType::kQ5_K:
+      return DType::kQ5_0;
+    case DType::kQ4_K:
+      return DType::kQ4_0;
+    default:
+      return DType::kIQ4_NL;
+  }
 }
 
 }  // namespace moraine::quant

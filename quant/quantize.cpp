@@ -8,6 +8,7 @@
 #include "quant/dequantize.h"
 #include "quant/error.h"
 #include "quant/quantize_block.h"
+#include "quant/visit_block_format.h"
 
 namespace moraine::quant {
 namespace {
@@ -25,6 +26,13 @@ namespace {
   throw Error(ErrorKind::kBadFile, {.what = fmt::format("value {} cannot be quantized to {}", worst, dtype_name(type)),
                                     .expected = "a finite number in the format's range",
                                     .got = fmt::format("{}", values[worst])});
+}
+
+[[noreturn]] void throw_not_made(DType type) {
+  throw Error(ErrorKind::kUsage,
+              {.what = fmt::format("weights can be read as {} but not quantized to it", dtype_name(type)),
+               .expected = "Q8_0, Q6_K, Q5_K, Q4_K, IQ4_XS, Q3_K, Q2_K or another format with "
+                           "a quantizer"});
 }
 
 template <typename Block>
@@ -74,16 +82,17 @@ void quantize_row(DType type, std::span<const float> values, std::span<std::byte
       return narrow_halves(type, values, out, 0x7c00, f16_from_f32);
     case DType::kBF16:
       return narrow_halves(type, values, out, 0x7f80, bf16_from_f32);
-    case DType::kQ8_0:
-      return quantize_blocks<BlockQ8_0>(type, values, out);
-    case DType::kQ4_0:
-      return quantize_blocks<BlockQ4_0>(type, values, out);
-    case DType::kQ4_K:
-      return quantize_blocks<BlockQ4_K>(type, values, out);
-    default: {
-      constexpr bool is_a_target_format = false;
-      MORAINE_CHECK(is_a_target_format);
-    }
+    default:
+      return visit_block_format(
+          type,
+          [&]<typename Block>(Block) {
+            if constexpr (IsQuantizable<Block>) {
+              quantize_blocks<Block>(type, values, out);
+            } else {
+              throw_not_made(type);
+            }
+          },
+          [] { MORAINE_CHECK(!"a format that numbers can be quantized to"); });
   }
 }
 

@@ -267,7 +267,8 @@ TEST(CpuBackend, ThreadsInstructionSetAndArrivalOrderChangeNoBit) {
 }
 
 TEST(CpuBackend, PreciseChangesBlockFormatsAlone) {
-  for (const DType type : {DType::kF32, DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K}) {
+  for (const DType type : {DType::kF32, DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K,
+                           DType::kQ6_K, DType::kQ2_K}) {
     const RandomModel model = testing::random_model(testing::even_config(), type, 7);
     std::vector<float> logits[2];
     for (const bool precise : {false, true}) {
@@ -275,7 +276,7 @@ TEST(CpuBackend, PreciseChangesBlockFormatsAlone) {
       const auto cache = backend.make_cache();
       logits[precise ? 1 : 0] = step(backend, model, {{cache.get(), some_tokens(3, 64)}});
     }
-    const bool blocks = type == DType::kQ8_0 || type == DType::kQ4_0 || type == DType::kQ4_K;
+    const bool blocks = quant::block_elements(type) > 1;
     EXPECT_EQ(!same_bits(logits[0], logits[1]), blocks) << quant::dtype_name(type);
   }
 }

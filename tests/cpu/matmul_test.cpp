@@ -19,9 +19,10 @@ using testing::random_matrix;
 using testing::random_values;
 using testing::same_bits;
 
-constexpr DType kTypes[] = {DType::kF32, DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K};
+constexpr DType kTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kF8E4M3, DType::kQ8_0,
+                            DType::kQ4_0, DType::kQ4_K, DType::kQ6_K, DType::kQ2_K,   DType::kIQ2_XXS};
 
-constexpr DType kInt8Types[] = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K};
+constexpr DType kInt8Types[] = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K, DType::kQ6_K, DType::kQ2_K};
 
 /// The definition with f32 activations: a chain of f32 fused multiply-adds over the columns of the reference weights.
 std::vector<float> chain(const testing::RandomMatrix& matrix, const std::vector<float>& x, int64_t tokens) {
@@ -137,6 +138,8 @@ TEST(Matmul, TakesInt8ActivationsForBlockFormatsUnlessPrecise) {
     EXPECT_EQ(int8_kernel(fast, matrix.view), type == DType::kQ8_0   ? kernels.int8_q8_0
                                               : type == DType::kQ4_0 ? kernels.int8_q4_0
                                               : type == DType::kQ4_K ? kernels.int8_q4_k
+                                              : type == DType::kQ6_K ? kernels.int8_q6_k
+                                              : type == DType::kQ2_K ? kernels.int8_q2_k
                                                                      : nullptr);
   }
 }

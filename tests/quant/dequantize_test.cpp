@@ -53,7 +53,15 @@ TEST_P(DequantizeGolden, IsBitExactWithTheGgufPackage) {
 INSTANTIATE_TEST_SUITE_P(Formats, DequantizeGolden,
                          ::testing::Values(GoldenCase{DType::kF16, "f16"}, GoldenCase{DType::kBF16, "bf16"},
                                            GoldenCase{DType::kQ8_0, "q8_0"}, GoldenCase{DType::kQ4_0, "q4_0"},
-                                           GoldenCase{DType::kQ4_K, "q4_k"}),
+                                           GoldenCase{DType::kQ4_1, "q4_1"}, GoldenCase{DType::kQ5_0, "q5_0"},
+                                           GoldenCase{DType::kQ5_1, "q5_1"}, GoldenCase{DType::kQ2_K, "q2_k"},
+                                           GoldenCase{DType::kQ3_K, "q3_k"}, GoldenCase{DType::kQ4_K, "q4_k"},
+                                           GoldenCase{DType::kQ5_K, "q5_k"}, GoldenCase{DType::kQ6_K, "q6_k"},
+                                           GoldenCase{DType::kIQ4_NL, "iq4_nl"}, GoldenCase{DType::kIQ4_XS, "iq4_xs"},
+                                           GoldenCase{DType::kIQ3_XXS, "iq3_xxs"}, GoldenCase{DType::kIQ3_S, "iq3_s"},
+                                           GoldenCase{DType::kIQ2_XXS, "iq2_xxs"}, GoldenCase{DType::kIQ2_XS, "iq2_xs"},
+                                           GoldenCase{DType::kIQ2_S, "iq2_s"}, GoldenCase{DType::kIQ1_S, "iq1_s"},
+                                           GoldenCase{DType::kIQ1_M, "iq1_m"}),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST(Dequantize, E4m3TableMatchesTheGolden) {
@@ -134,21 +142,6 @@ TEST(Dequantize, Bf16RoundsToNearestEven) {
   EXPECT_EQ(bf16_from_f32(1.0f + 0x1p-8f + 0x1p-23f), 0x3f81);
   EXPECT_EQ(bf16_from_f32(std::numeric_limits<float>::max()), 0x7f80);
   EXPECT_TRUE(std::isnan(f32_from_bf16(bf16_from_f32(std::bit_cast<float>(0x7f800001u)))));
-}
-
-TEST(BlockFormats, Q4KScalePackingIsInvertible) {
-  ScaleMin groups[8];
-  for (int round = 0; round < 64; ++round) {
-    for (int b = 0; b < 8; ++b) {
-      groups[b] = {static_cast<uint8_t>((7 * round + 11 * b) % 64), static_cast<uint8_t>((5 * round + 29 * b) % 64)};
-    }
-    uint8_t packed[12];
-    q4_k_store_scale_mins(groups, packed);
-    for (int b = 0; b < 8; ++b) {
-      ASSERT_EQ(q4_k_scale_min(packed, b).scale, groups[b].scale);
-      ASSERT_EQ(q4_k_scale_min(packed, b).min, groups[b].min);
-    }
-  }
 }
 
 }  // namespace

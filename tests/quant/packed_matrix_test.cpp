@@ -2,14 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "quant/aligned_buffer.h"
-#include "quant/block_formats.h"
+#include "quant/block_codes.h"
 #include "quant/dequantize.h"
 #include "quant/quantize.h"
 #include "support/expect_error.h"
@@ -18,7 +20,18 @@
 namespace moraine::quant {
 namespace {
 
-constexpr DType kPackable[] = {DType::kF32, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K};
+constexpr DType kPackable[] = {DType::kF32,     DType::kF16,   DType::kBF16,    DType::kQ8_0,   DType::kQ4_0,
+                               DType::kQ4_1,    DType::kQ5_0,  DType::kQ5_1,    DType::kQ2_K,   DType::kQ3_K,
+                               DType::kQ4_K,    DType::kQ5_K,  DType::kQ6_K,    DType::kIQ4_NL, DType::kIQ4_XS,
+                               DType::kIQ3_XXS, DType::kIQ3_S, DType::kIQ2_XXS, DType::kIQ2_XS, DType::kIQ2_S,
+                               DType::kIQ1_S,   DType::kIQ1_M};
+/// Numbers can be quantized to all but the last ones.
+constexpr auto kQuantizable = std::span(kPackable).first(15);
+constexpr auto kGrids = std::span(kPackable).subspan(15);
+
+bool is_grid(DType type) {
+  return std::find(kGrids.begin(), kGrids.end(), type) != kGrids.end();
+}
 
 struct Shape {
   int64_t rows, cols;
@@ -35,7 +48,21 @@ std::vector<Shape> shapes_of(DType type) {
 std::vector<std::byte> row_major_blocks(DType type, Shape shape, uint64_t seed) {
   const auto values = testing::RandomValues(seed).weights(static_cast<size_t>(shape.rows * shape.cols));
   std::vector<std::byte> blocks(static_cast<uint64_t>(shape.rows) * row_bytes(type, shape.cols));
-  quantize_row(type, values, blocks);
+  if (!is_grid(type)) {
+    quantize_row(type, values, blocks);
+    return blocks;
+  }
+  testing::RandomValues random(seed);
+  for (std::byte& byte : blocks) byte = static_cast<std::byte>(random.bits());
+  const size_t block_bytes = row_bytes(type, 256);
+  for (size_t at = 0; at < blocks.size(); at += block_bytes) {
+    // A finite d: the first two bytes, in IQ1_M the top nibbles of the last four 16-bit numbers.
+    if (type == DType::kIQ1_M) {
+      blocks[at + 55] &= std::byte{0xbf};
+    } else {
+      blocks[at + 1] &= std::byte{0xbf};
+    }
+  }
   return blocks;
 }
 
@@ -77,7 +104,7 @@ TEST(PackedMatrix, KeepsTheMeaningOfEveryRow) {
 }
 
 TEST(PackedMatrix, QuantizingAndPackingInOneStepGivesTheSameBytes) {
-  for (const DType type : kPackable) {
+  for (const DType type : kQuantizable) {
     for (const Shape shape : shapes_of(type)) {
       const auto values = testing::RandomValues(3).weights(static_cast<size_t>(shape.rows * shape.cols));
       std::vector<std::byte> blocks(static_cast<uint64_t>(shape.rows) * row_bytes(type, shape.cols));
@@ -167,6 +194,122 @@ TEST(PackedMatrix, Q4KOrderIsAsDocumented) {
   }
 }
 
+/// Where the formats with N, P and B parts (packed_matrix.h) keep the code of one column.
+struct CodeOrder {
+  DType type;
+  const char* parts;
+  int64_t header_bytes;  // of a row before the codes of a super-block
+};
+
+int code_at(const AlignedBuffer& packed, const CodeOrder& order, int64_t base, int64_t r, int64_t c) {
+  int code = 0, shift = 0;
+  for (const char* part = order.parts; *part != 0; ++part) {
+    const auto at = [&](int64_t quad) { return byte_at(packed, base + (quad * 16 + r) * 4 + c % 4); };
+    if (*part == 'N') {
+      code |= (at(c / 8) >> (c % 8 / 4 * 4) & 15) << shift;
+      shift += 4;
+      base += 4 * 64;
+    } else if (*part == 'P') {
+      code |= (at(c / 16) >> (c % 16 / 4 * 2) & 3) << shift;
+      shift += 2;
+      base += 2 * 64;
+    } else {
+      code |= (at(0) >> (c / 4) & 1) << shift;
+      base += 64;
+    }
+  }
+  return code;
+}
+
+int64_t code_bytes_of(const CodeOrder& order) {
+  int64_t bytes = 0;
+  for (const char* part = order.parts; *part != 0; ++part) bytes += *part == 'N' ? 256 : *part == 'P' ? 128 : 64;
+  return bytes;
+}
+
+template <typename Block>
+void expect_code_order(const CodeOrder& order, const Shape shape) {
+  const auto blocks = row_major_blocks(order.type, shape, 6);
+  AlignedBuffer packed = buffer_for(order.type, shape);
+  pack_matrix(order.type, blocks, shape.rows, shape.cols, packed.span());
+  const auto group_bytes = static_cast<int64_t>(packed_group_bytes(order.type, shape.cols));
+  constexpr int64_t kCols = Block::kElements;
+  const int64_t super_bytes = order.header_bytes * 16 + kCols / 32 * code_bytes_of(order);
+  for (int64_t row = 0; row < shape.rows; ++row) {
+    for (int64_t b = 0; b < shape.cols / kCols; ++b) {
+      const auto block = block_at<Block>(blocks, row * (shape.cols / kCols) + b);
+      uint8_t codes[kCols];
+      read_codes(block, codes);
+      const int64_t super = row / 16 * group_bytes + b * super_bytes;
+      for (int64_t c = 0; c < kCols; ++c) {
+        const int64_t base = super + order.header_bytes * 16 + c / 32 * code_bytes_of(order);
+        ASSERT_EQ(code_at(packed, order, base, row % 16, c % 32), codes[c]) << dtype_name(order.type) << " " << c;
+      }
+    }
+  }
+}
+
+TEST(PackedMatrix, CodesLieAsDocumented) {
+  expect_code_order<BlockQ4_1>({DType::kQ4_1, "N", 0}, {20, 96});
+  expect_code_order<BlockQ5_0>({DType::kQ5_0, "NB", 0}, {20, 96});
+  expect_code_order<BlockQ5_1>({DType::kQ5_1, "NB", 0}, {20, 96});
+  expect_code_order<BlockIQ4_NL>({DType::kIQ4_NL, "N", 0}, {20, 96});
+  expect_code_order<BlockQ2_K>({DType::kQ2_K, "P", 20}, {20, 768});
+  expect_code_order<BlockQ3_K>({DType::kQ3_K, "PB", 12}, {20, 768});
+  expect_code_order<BlockQ4_K>({DType::kQ4_K, "N", 16}, {20, 768});
+  expect_code_order<BlockQ5_K>({DType::kQ5_K, "NB", 16}, {20, 768});
+  expect_code_order<BlockQ6_K>({DType::kQ6_K, "NP", 16}, {20, 768});
+  expect_code_order<BlockIQ4_XS>({DType::kIQ4_XS, "N", 8}, {20, 768});
+}
+
+TEST(PackedMatrix, ScalesOfSuperBlocksLieAsDocumented) {
+  const Shape shape{20, 768};
+  for (int64_t row : {0, 3, 17}) {
+    const int64_t r = row % 16;
+    for (int64_t b = 0; b < 3; ++b) {
+      const auto packed_as = [&](DType type) {
+        AlignedBuffer packed = buffer_for(type, shape);
+        pack_matrix(type, row_major_blocks(type, shape, 6), shape.rows, shape.cols, packed.span());
+        return packed;
+      };
+      const auto q6 = block_at<BlockQ6_K>(row_major_blocks(DType::kQ6_K, shape, 6), row * 3 + b);
+      const AlignedBuffer q6_packed = packed_as(DType::kQ6_K);
+      const int64_t q6_group = row / 16 * static_cast<int64_t>(packed_group_bytes(DType::kQ6_K, 768));
+      EXPECT_EQ(static_cast<int8_t>(byte_at(q6_packed, q6_group + b * 3328 + 5 * 16 + r)), q6.scales[5]);
+      EXPECT_EQ(half_at(q6_packed, q6_group + 3 * 3328 + b * 32 + 2 * r), q6.d);
+
+      const auto q3 = block_at<BlockQ3_K>(row_major_blocks(DType::kQ3_K, shape, 6), row * 3 + b);
+      const AlignedBuffer q3_packed = packed_as(DType::kQ3_K);
+      const int64_t q3_group = row / 16 * static_cast<int64_t>(packed_group_bytes(DType::kQ3_K, 768));
+      EXPECT_EQ(byte_at(q3_packed, q3_group + b * 1728 + 11 * 16 + r), q3.scales[11]);
+      EXPECT_EQ(half_at(q3_packed, q3_group + 3 * 1728 + b * 32 + 2 * r), q3.d);
+
+      const auto q2 = block_at<BlockQ2_K>(row_major_blocks(DType::kQ2_K, shape, 6), row * 3 + b);
+      const AlignedBuffer q2_packed = packed_as(DType::kQ2_K);
+      const int64_t q2_super = row / 16 * 3 * 1344 + b * 1344;
+      EXPECT_EQ(half_at(q2_packed, q2_super + 2 * r), q2.d);
+      EXPECT_EQ(half_at(q2_packed, q2_super + 32 + 2 * r), q2.dmin);
+      EXPECT_EQ(byte_at(q2_packed, q2_super + 64 + 9 * 16 + r), q2.scales[9]);
+
+      const auto iq4 = block_at<BlockIQ4_XS>(row_major_blocks(DType::kIQ4_XS, shape, 6), row * 3 + b);
+      const AlignedBuffer iq4_packed = packed_as(DType::kIQ4_XS);
+      const int64_t iq4_super = row / 16 * 3 * 2176 + b * 2176;
+      EXPECT_EQ(half_at(iq4_packed, iq4_super + 2 * r), iq4.d);
+      EXPECT_EQ(byte_at(iq4_packed, iq4_super + 32 + 16 + r), iq4.scales_high >> 8);
+      EXPECT_EQ(byte_at(iq4_packed, iq4_super + 64 + 2 * 16 + r), iq4.scales_low[2]);
+    }
+  }
+}
+
+TEST(PackedMatrix, GridBlocksLieSideBySide) {
+  const Shape shape{20, 512};
+  const auto blocks = row_major_blocks(DType::kIQ2_XXS, shape, 3);
+  AlignedBuffer packed = buffer_for(DType::kIQ2_XXS, shape);
+  pack_matrix(DType::kIQ2_XXS, blocks, shape.rows, shape.cols, packed.span());
+  ASSERT_EQ(packed_group_bytes(DType::kIQ2_XXS, 512), 2u * 16 * 66);
+  EXPECT_EQ(std::memcmp(packed.data() + 2 * 16 * 66 + (16 + 2) * 66, blocks.data() + (18 * 2 + 1) * 66, 66), 0);
+}
+
 TEST(PackedMatrix, PlainOrdersAreAsDocumented) {
   const Shape shape{18, 5};
   const auto floats = row_major_blocks(DType::kF32, shape, 7);
@@ -188,7 +331,7 @@ TEST(PackedMatrix, PlainOrdersAreAsDocumented) {
 }
 
 TEST(PackedMatrix, RowsOfPaddingAreZero) {
-  for (const DType type : kPackable) {
+  for (const DType type : kQuantizable) {
     const int64_t cols = 3 * block_elements(type);
     const std::vector<float> ones(static_cast<size_t>(cols), 1.0f);
     AlignedBuffer packed = buffer_for(type, {1, cols});
@@ -268,19 +411,43 @@ TEST(PackedMatrix, Fp8RefusesNanWeightsAndBadScales) {
 // ---- refusals -------------------------------------------------------------------------------------------------------
 
 TEST(PackedMatrix, RefusesBlocksWhoseScaleIsNotFinite) {
-  for (const DType type : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K}) {
+  // Where each block keeps its f16 numbers.
+  const std::vector<std::pair<DType, std::vector<size_t>>> fields = {
+      {DType::kQ8_0, {0}},    {DType::kQ4_0, {0}},      {DType::kQ4_1, {0, 2}}, {DType::kQ5_0, {0}},
+      {DType::kQ5_1, {0, 2}}, {DType::kQ2_K, {80, 82}}, {DType::kQ3_K, {108}},  {DType::kQ4_K, {0, 2}},
+      {DType::kQ5_K, {0, 2}}, {DType::kQ6_K, {208}},    {DType::kIQ4_NL, {0}},  {DType::kIQ4_XS, {0}},
+      {DType::kIQ3_XXS, {0}}, {DType::kIQ3_S, {0}},     {DType::kIQ2_XXS, {0}}, {DType::kIQ2_XS, {0}},
+      {DType::kIQ2_S, {0}},   {DType::kIQ1_S, {0}}};
+  for (const auto& [type, offsets] : fields) {
     const Shape shape{18, 2 * block_elements(type)};
     AlignedBuffer packed = buffer_for(type, shape);
     const uint64_t block_bytes = row_bytes(type, block_elements(type));
     for (const uint16_t bad : {uint16_t{0x7c00}, uint16_t{0xfc00}, uint16_t{0x7e00}}) {
-      for (const size_t field : {size_t{0}, size_t{2}}) {  // d and Q4_K's dmin
-        if (field == 2 && type != DType::kQ4_K) continue;
+      for (const size_t field : offsets) {
         auto blocks = row_major_blocks(type, shape, 9);
         std::memcpy(blocks.data() + (17 * 2 + 1) * block_bytes + field, &bad, 2);
         testing::expect_error(ErrorKind::kBadFile, {"row 17", std::to_string(block_elements(type))},
-                              [&] { pack_matrix(type, blocks, shape.rows, shape.cols, packed.span()); });
+                              [&, type = type] { pack_matrix(type, blocks, shape.rows, shape.cols, packed.span()); });
       }
     }
+  }
+}
+
+TEST(PackedMatrix, RefusesTheScatteredScaleOfIq1M) {
+  const Shape shape{18, 512};
+  AlignedBuffer packed = buffer_for(DType::kIQ1_M, shape);
+  auto blocks = row_major_blocks(DType::kIQ1_M, shape, 9);
+  blocks[35 * 56 + 53] |= std::byte{0xf0};  // the f16's bits 8 – 15: 0xff
+  blocks[35 * 56 + 55] |= std::byte{0xf0};
+  testing::expect_error(ErrorKind::kBadFile, {"row 17", "256"},
+                        [&] { pack_matrix(DType::kIQ1_M, blocks, shape.rows, shape.cols, packed.span()); });
+}
+
+TEST(PackedMatrix, GridFormatsCanNotBeMade) {
+  for (const DType type : kGrids) {
+    AlignedBuffer packed = buffer_for(type, {1, 256});
+    testing::expect_error(ErrorKind::kUsage, {dtype_name(type)},
+                          [&] { quantize_packed(type, std::vector<float>(256, 1.0f), 1, 256, packed.span()); });
   }
 }
 
@@ -292,7 +459,7 @@ TEST(PackedMatrix, RefusesPlainNumbersThatAreNotFinite) {
 }
 
 TEST(PackedMatrix, QuantizingNamesThePlaceOfABadWeight) {
-  for (const DType type : kPackable) {
+  for (const DType type : kQuantizable) {
     const int64_t cols = 3 * block_elements(type);
     std::vector<float> values(static_cast<size_t>(20 * cols), 0.5f);
     values[static_cast<size_t>(18 * cols + 2)] = std::numeric_limits<float>::quiet_NaN();
@@ -319,7 +486,7 @@ TEST(PackedMatrix, SizesAreMultiplesOf64AndRefuseImpossibleShapes) {
     }
   }
   testing::expect_error(ErrorKind::kBadFile, {"Q4_K", "256"}, [] { packed_bytes(DType::kQ4_K, 16, 128); });
-  testing::expect_error(ErrorKind::kBadFile, {"F16"}, [] { packed_bytes(DType::kF16, 16, 128); });
+  EXPECT_EQ(packed_bytes(DType::kF16, 16, 128), 16u * 128 * 2);
   testing::expect_error(ErrorKind::kBadFile, {"I64"}, [] { packed_group_bytes(DType::kI64, 128); });
   EXPECT_EQ(packed_bytes(DType::kQ4_K, 2048, 7168), 2048u * 7168 / 256 * 144);
 }
@@ -328,6 +495,12 @@ TEST(PackedMatrix, PackableTypeFallsBackByWidth) {
   EXPECT_EQ(packable_type(DType::kQ4_K, 256), DType::kQ4_K);
   EXPECT_EQ(packable_type(DType::kQ4_K, 128), DType::kQ4_0);
   EXPECT_EQ(packable_type(DType::kQ4_K, 100), DType::kBF16);
+  EXPECT_EQ(packable_type(DType::kQ6_K, 128), DType::kQ8_0);
+  EXPECT_EQ(packable_type(DType::kQ5_K, 128), DType::kQ5_0);
+  for (const DType small : {DType::kQ3_K, DType::kQ2_K, DType::kIQ4_XS, DType::kIQ2_XXS}) {
+    EXPECT_EQ(packable_type(small, 128), DType::kIQ4_NL);
+    EXPECT_EQ(packable_type(small, 512), small);
+  }
   EXPECT_EQ(packable_type(DType::kQ8_0, 96), DType::kQ8_0);
   EXPECT_EQ(packable_type(DType::kQ8_0, 100), DType::kBF16);
   EXPECT_EQ(packable_type(DType::kBF16, 7), DType::kBF16);
