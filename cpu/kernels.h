@@ -55,7 +55,9 @@ constexpr int64_t kInt8PanelBytes = 64 * 1024;
 ///   IQ4_XS                     acc = fma(f32(dot) · (d·sc), scale, acc)
 ///   Q4_K, Q5_K                 acc = fma(f32(dot) · (d·sc), scale, acc), then acc = fma(−(dmin·m), scaled_sum, acc)
 ///   Q4_1, Q5_1                 acc = fma(f32(dot) · d, scale, acc), then acc = fma(m, scaled_sum, acc)
+///   IQ3_XXS, IQ3_S, IQ2_XXS, IQ1_S   as IQ4_XS, of weights ÷ scale (IQ1_S: 8·(value ± 1/8), an eighth of the scale)
 ///   Q6_K, Q3_K    of each half h of 16 columns: acc = fma(f32(dot[h]) · (d·sc[h]), scale, acc)
+///   IQ2_XS, IQ2_S, IQ1_M          the same, of weights ÷ scale
 ///   Q2_K          dot of sc[h]·code: acc = fma(f32(dot) · d, scale, acc), then for each half
 ///                 acc = fma(−(dmin·m[h]), half_scaled_sums[h], acc)
 /// where a product f32(dot) · d that is zero is +0. The matrix's scales are finite (checked when weights are loaded).
@@ -123,6 +125,13 @@ struct KernelTable {
   Int8Kernel int8_q6_k = nullptr;
   Int8Kernel int8_iq4_nl = nullptr;
   Int8Kernel int8_iq4_xs = nullptr;
+  Int8Kernel int8_iq3_xxs = nullptr;
+  Int8Kernel int8_iq3_s = nullptr;
+  Int8Kernel int8_iq2_xxs = nullptr;
+  Int8Kernel int8_iq2_xs = nullptr;
+  Int8Kernel int8_iq2_s = nullptr;
+  Int8Kernel int8_iq1_s = nullptr;
+  Int8Kernel int8_iq1_m = nullptr;
 
   /// x[cols] → blocks[cols/32]. Per block, with m = max|x|: scale = m / 127, q = x · (127 / m) rounded half to even. A
   /// block with m < kSmallestActivation, whose 127 / m could overflow, counts as zero; one with a NaN or infinity gets

@@ -3,7 +3,6 @@
 #include "cpu/kernels.h"
 #include "cpu/kernels_exp.h"
 #include "cpu/kernels_int8_impl.h"
-#include "cpu/kernels_scalar_decode.h"
 
 // The vector kernels, written once over `V`, sixteen f32 lanes of an instruction set (kernels_avx2.cpp,
 // kernels_avx512.cpp). This header is compiled with different flags in each: everything in it is in an anonymous
@@ -386,13 +385,13 @@ constexpr KernelTable make_table(const char* name) noexcept {
       .decode_q6_k = decode_format<V, FormatQ6_K<V>>,
       .decode_iq4_nl = decode_format<V, FormatIQ4_NL<V>>,
       .decode_iq4_xs = decode_format<V, FormatIQ4_XS<V>>,
-      .decode_iq3_xxs = scalar_decode<quant::BlockIQ3_XXS>,
-      .decode_iq3_s = scalar_decode<quant::BlockIQ3_S>,
-      .decode_iq2_xxs = scalar_decode<quant::BlockIQ2_XXS>,
-      .decode_iq2_xs = scalar_decode<quant::BlockIQ2_XS>,
-      .decode_iq2_s = scalar_decode<quant::BlockIQ2_S>,
-      .decode_iq1_s = scalar_decode<quant::BlockIQ1_S>,
-      .decode_iq1_m = scalar_decode<quant::BlockIQ1_M>,
+      .decode_iq3_xxs = decode_format<V, GridBlocks<V, quant::BlockIQ3_XXS>>,
+      .decode_iq3_s = decode_format<V, GridBlocks<V, quant::BlockIQ3_S>>,
+      .decode_iq2_xxs = decode_format<V, GridBlocks<V, quant::BlockIQ2_XXS>>,
+      .decode_iq2_xs = decode_format<V, GridBlocks<V, quant::BlockIQ2_XS>>,
+      .decode_iq2_s = decode_format<V, GridBlocks<V, quant::BlockIQ2_S>>,
+      .decode_iq1_s = decode_format<V, GridBlocks<V, quant::BlockIQ1_S>>,
+      .decode_iq1_m = decode_format<V, GridBlocks<V, quant::BlockIQ1_M>>,
       .int8_q8_0 = multiply_int8<V, FormatQ8_0<V>>,
       .int8_q4_0 = multiply_int8<V, FormatQ4_0<V>>,
       .int8_q4_1 = multiply_int8<V, FormatQ4_1<V>>,
@@ -405,6 +404,13 @@ constexpr KernelTable make_table(const char* name) noexcept {
       .int8_q6_k = multiply_int8<V, FormatQ6_K<V>>,
       .int8_iq4_nl = multiply_int8<V, FormatIQ4_NL<V>>,
       .int8_iq4_xs = multiply_int8<V, FormatIQ4_XS<V>>,
+      .int8_iq3_xxs = multiply_int8<V, GridBlocks<V, quant::BlockIQ3_XXS>>,
+      .int8_iq3_s = multiply_int8<V, GridBlocks<V, quant::BlockIQ3_S>>,
+      .int8_iq2_xxs = multiply_int8<V, GridBlocks<V, quant::BlockIQ2_XXS>>,
+      .int8_iq2_xs = multiply_int8<V, GridBlocks<V, quant::BlockIQ2_XS>>,
+      .int8_iq2_s = multiply_int8<V, GridBlocks<V, quant::BlockIQ2_S>>,
+      .int8_iq1_s = multiply_int8<V, GridBlocks<V, quant::BlockIQ1_S>>,
+      .int8_iq1_m = multiply_int8<V, GridBlocks<V, quant::BlockIQ1_M>>,
       .quantize_activations = quantize_activations<V>,
       .multiply = multiply<V>,
       .combine_rows = combine_rows<V>,

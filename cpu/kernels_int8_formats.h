@@ -1,7 +1,11 @@
 #pragma once
 
+#include <type_traits>
+
 #include "cpu/kernels.h"
 #include "quant/block_formats.h"
+#include "quant/dequantize.h"
+#include "quant/grid_octets.h"
 
 // The block formats as the int8 kernels see them: one struct per format, over the lanes `V` of kernels_int8_impl.h.
 namespace moraine::cpu {
@@ -50,9 +54,10 @@ struct Codes {
   static constexpr int kDots = kDotCount;
   static constexpr int kMinima = kMinimumCount;
   using Scales = RowScales<V, kDots, kMinima>;
-  static_assert(kZero == 0 || (kZero == 8 && kDots == 1) || (kZero == 32 && kDots == 2));
+  static_assert(kZero == 0 || (kZero == 8 && kDots == 1) || ((kZero == 32 || kZero == 64) && kDots == 2));
 
   static Int start(const ActivationBlock& x, int h) {
+    if constexpr (kZero == 64) return V::set_int(2 * x.half_starts[h] - kSumBias);
     return V::set_int(kZero == 0 ? kSumBias : kZero == 8 ? x.start_q4_0 : x.half_starts[h]);
   }
   static Int dot(Int sum, Int operand, Int x) { return V::dot4(sum, operand, x); }
@@ -450,6 +455,63 @@ struct FormatIQ4_XS : SuperBlocks<V, SignedBytes<V>, 8, 16, 2> {
   static typename Base::Scales scales(const ChunkScales& chunk, int64_t i) {
     const Reg scale = V::load(chunk.scales + i * kLanes);
     return {{scale}, {shift_of<V>(scale)}, {V::zero()}};
+  }
+};
+
+/// The grid formats: 16 rows' blocks side by side, whose weights are looked up eight at a time, row by row. That takes
+/// longer than memory does to bring them, so that nothing is gained by taking them straight from the stream (kStreams =
+/// 0): they are always unpacked first. Where 16 weights have a scale of their own, codes are 64 more than the weights.
+template <class V, class Block>
+struct GridBlocks : std::conditional_t<quant::kHasSixteenScales<Block>, Codes<V, 2, 0, 64>, SignedBytes<V>> {
+  using Base = std::conditional_t<quant::kHasSixteenScales<Block>, Codes<V, 2, 0, 64>, SignedBytes<V>>;
+  using Reg = typename V::Reg;
+  using Int = typename V::Int;
+  static constexpr int kStreams = 0;
+  static constexpr int64_t kHeaderBytes = 0;
+  static constexpr int64_t kCodeBytes = static_cast<int64_t>(sizeof(Block)) * kLanes / kChunkBlocks;
+  struct ChunkScales {
+    const Block* blocks;                                            // [16 rows]
+    alignas(64) float scales[kChunkBlocks * Base::kDots * kLanes];  // [8 blocks][dots][16 rows]
+  };
+
+  static void open_chunk(const std::byte* group, int64_t /*cols*/, int64_t block, ChunkScales& chunk) {
+    chunk.blocks = reinterpret_cast<const Block*>(codes(group, block));
+    for (int64_t r = 0; r < kLanes; ++r) {
+      const Block& row = chunk.blocks[r];
+      const float d = quant::f32_from_f16(quant::grid_d(row));
+      for (int i = 0; i < kChunkBlocks * Base::kDots; ++i) {
+        chunk.scales[i * kLanes + r] = quant::grid_scale(row, d, i * (2 / Base::kDots));
+      }
+    }
+  }
+  static const std::byte* codes(const std::byte* group, int64_t block) { return group + block * kCodeBytes; }
+  static void operands(const std::byte* /*codes*/, const ChunkScales& chunk, int64_t i, Int (&out)[kSteps]) {
+    alignas(64) std::byte quads[kSteps * 4 * kLanes];  // [steps][16 rows][4]
+    for (int64_t r = 0; r < kLanes; ++r) {
+#pragma GCC unroll 4
+      for (int octet = 0; octet < 4; ++octet) {
+        uint64_t weights = quant::grid_octet(chunk.blocks[r], static_cast<int>(4 * i) + octet);
+        if constexpr (Base::kDots == 2) weights = (weights & 0x7f7f7f7f7f7f7f7fu) ^ 0x4040404040404040u;
+        std::byte* at = quads + (octet * 2 * kLanes + r) * 4;
+        const uint64_t second = weights >> 32;
+        __builtin_memcpy(at, &weights, 4);
+        __builtin_memcpy(at + 4 * kLanes, &second, 4);
+      }
+    }
+#pragma GCC unroll 8
+    for (int64_t step = 0; step < kSteps; ++step) {
+      out[step] = V::load_int(quads + step * 4 * kLanes);
+      if constexpr (Base::kDots == 1) out[step] = V::q8_operand(out[step]);
+    }
+  }
+  static typename Base::Scales scales(const ChunkScales& chunk, int64_t i) {
+    const Reg first = V::load(chunk.scales + i * Base::kDots * kLanes);
+    if constexpr (Base::kDots == 1) {
+      return {{first}, {shift_of<V>(first)}, {V::zero()}};
+    } else {
+      const Reg second = V::load(chunk.scales + (i * 2 + 1) * kLanes);
+      return {{first, second}, {shift_of<V>(first), shift_of<V>(second)}, {V::zero()}};
+    }
   }
 };
 

@@ -332,9 +332,11 @@ void stream_tokens(const PackedGroups& groups, const ActivationBlock* const* x, 
 template <class V, class Format>
 void multiply_int8(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count, std::byte* panel,
                    float* out, int64_t out_stride) noexcept {
-  if (token_count <= V::kStreamTokens) {
-    stream_tokens<V, Format, V::kStreamTokens>(groups, x, token_count, out, out_stride);
-    return;
+  if constexpr (Format::kStreams > 0) {
+    if (token_count <= V::kStreamTokens) {
+      stream_tokens<V, Format, V::kStreamTokens>(groups, x, token_count, out, out_stride);
+      return;
+    }
   }
   for (int64_t g = 0; g < groups.group_count; g += kPanelGroupCount) {
     const int64_t rest = groups.group_count - g;

@@ -6,8 +6,7 @@
 
 namespace moraine::cpu {
 
-/// A DecodeKernel for every block format (instantiated for all of them), for any x86-64: the definition, and for the
-/// grid formats, whose weights are looked up in tables, what all instruction sets use.
+/// A DecodeKernel for every block format (instantiated for all of them), for any x86-64: the definition.
 template <class Block>
 void scalar_decode(const PackedGroup& group, int64_t first_col, int64_t col_count, float* out) noexcept;
 

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "quant/dequantize.h"
+#include "quant/grid_octets.h"
 #include "quant/packed_blocks.h"
 
 // What the int8 kernels mean, written plainly. The other instruction sets are tested against these functions bit by
@@ -27,6 +28,8 @@ template <>
 constexpr int kDots<quant::BlockQ3_K> = 2;
 template <>
 constexpr int kDots<quant::BlockQ6_K> = 2;
+template <quant::IsGridFormat Block>
+constexpr int kDots<Block> = quant::kHasSixteenScales<Block> ? 2 : 1;
 
 template <class Block>
 constexpr int kMinima = 0;
@@ -111,6 +114,13 @@ WeightBlock block_at(const std::byte* group, int64_t cols, int64_t b, int64_t r)
   if constexpr (std::is_same_v<Block, quant::BlockQ8_0>) {
     for (int i = 0; i < 32; ++i) out.q[i] = packed.q[i];
     out.scale[0] = quant::f32_from_f16(packed.d);
+  } else if constexpr (quant::IsGridFormat<Block>) {
+    const auto sub = static_cast<int>(b % kSubs);
+    const float d = quant::f32_from_f16(quant::grid_d(packed));
+    for (int i = 0; i < 32; ++i) {
+      out.q[i] = static_cast<int8_t>(quant::grid_octet(packed, 4 * sub + i / 8) >> (8 * (i % 8)));
+    }
+    for (int h = 0; h < 2; ++h) out.scale[h] = quant::grid_scale(packed, d, 2 * sub + h);
   } else {
     uint8_t codes[Block::kElements];
     read_codes(packed, codes);
@@ -208,5 +218,19 @@ template void scalar_int8<quant::BlockIQ4_NL>(const PackedGroups&, const Activat
                                               float*, int64_t) noexcept;
 template void scalar_int8<quant::BlockIQ4_XS>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
                                               float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ3_XXS>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                               float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ3_S>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                             float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ2_XXS>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                               float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ2_XS>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                              float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ2_S>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                             float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ1_S>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                             float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ1_M>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
+                                             float*, int64_t) noexcept;
 
 }  // namespace moraine::cpu

@@ -7,7 +7,7 @@ namespace moraine::cpu {
 /// The definitions of the functions of the same names in KernelTable.
 void scalar_quantize_activations(const float* x, int64_t cols, ActivationBlock* blocks) noexcept;
 
-/// The Int8Kernel of a block format, instantiated for those from Q8_0 to IQ4_XS.
+/// The Int8Kernel of a block format, instantiated for all of them.
 template <class Block>
 void scalar_int8(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count, std::byte* panel,
                  float* out, int64_t out_stride) noexcept;

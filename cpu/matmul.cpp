@@ -151,6 +151,20 @@ Int8Kernel int8_kernel(const Workers& workers, const quant::PackedView& matrix) 
       return workers.kernels().int8_iq4_nl;
     case quant::DType::kIQ4_XS:
       return workers.kernels().int8_iq4_xs;
+    case quant::DType::kIQ3_XXS:
+      return workers.kernels().int8_iq3_xxs;
+    case quant::DType::kIQ3_S:
+      return workers.kernels().int8_iq3_s;
+    case quant::DType::kIQ2_XXS:
+      return workers.kernels().int8_iq2_xxs;
+    case quant::DType::kIQ2_XS:
+      return workers.kernels().int8_iq2_xs;
+    case quant::DType::kIQ2_S:
+      return workers.kernels().int8_iq2_s;
+    case quant::DType::kIQ1_S:
+      return workers.kernels().int8_iq1_s;
+    case quant::DType::kIQ1_M:
+      return workers.kernels().int8_iq1_m;
     default:
       return nullptr;
   }

@@ -1,6 +1,8 @@
 #include "quant/iq_grids.h"
 
+#include <bit>
 #include <cstddef>
+#include <iterator>
 
 // The public tables of ggml (ggml-common.h; the gguf package's quants.py), as facts of the formats: each number is a
 // row, an index of 2 or 3 bits into the grid's values per weight, the first weight in the lowest bits.
@@ -335,16 +337,31 @@ constexpr uint16_t kIq1SRows[2048] = {
 
 /// Rows of `kWidth` weights as int8, the first weight in the lowest byte.
 template <typename Row, int kWidth, size_t kCount, size_t kValues>
-constexpr std::array<Row, kCount> expand(const uint16_t (&rows)[kCount], const int8_t (&values)[kValues]) {
+constexpr LookUp<Row, kCount> expand(const uint16_t (&rows)[kCount], const int8_t (&values)[kValues]) {
   constexpr int kBits = 16 / kWidth > 3 ? 3 : 16 / kWidth;
-  std::array<Row, kCount> grid{};
+  LookUp<Row, kCount> grid{};
   for (size_t i = 0; i < kCount; ++i) {
     for (int j = 0; j < kWidth; ++j) {
       const auto value = static_cast<uint8_t>(values[(rows[i] >> (kBits * j)) & ((1 << kBits) - 1)]);
-      grid[i] |= static_cast<Row>(value) << (8 * j);
+      grid.rows[i] |= static_cast<Row>(value) << (8 * j);
     }
   }
   return grid;
+}
+
+constexpr LookUp<uint8_t, 128> make_even_signs() {
+  LookUp<uint8_t, 128> table{};
+  for (size_t i = 0; i < std::size(table.rows); ++i)
+    table.rows[i] = static_cast<uint8_t>(i | (std::popcount(i) & 1u) << 7);
+  return table;
+}
+
+constexpr LookUp<uint64_t, 256> make_sign_masks() {
+  LookUp<uint64_t, 256> table{};
+  for (size_t i = 0; i < std::size(table.rows); ++i) {
+    for (size_t bit = 0; bit < 8; ++bit) table.rows[i] |= (i >> bit & 1) * uint64_t{0xff} << (8 * bit);
+  }
+  return table;
 }
 
 constexpr int8_t kIq2Values[] = {8, 25, 43};
@@ -354,11 +371,13 @@ constexpr int8_t kIq1Values[] = {-1, 0, 1};
 
 }  // namespace
 
-constinit const std::array<uint64_t, 256> kIq2XxsGrid = expand<uint64_t, 8>(kIq2XxsRows, kIq2Values);
-constinit const std::array<uint64_t, 512> kIq2XsGrid = expand<uint64_t, 8>(kIq2XsRows, kIq2Values);
-constinit const std::array<uint64_t, 1024> kIq2SGrid = expand<uint64_t, 8>(kIq2SRows, kIq2Values);
-constinit const std::array<uint32_t, 256> kIq3XxsGrid = expand<uint32_t, 4>(kIq3XxsRows, kIq3XxsValues);
-constinit const std::array<uint32_t, 512> kIq3SGrid = expand<uint32_t, 4>(kIq3SRows, kIq3SValues);
-constinit const std::array<uint64_t, 2048> kIq1SGrid = expand<uint64_t, 8>(kIq1SRows, kIq1Values);
+constinit const LookUp<uint64_t, 256> kIq2XxsGrid = expand<uint64_t, 8>(kIq2XxsRows, kIq2Values);
+constinit const LookUp<uint64_t, 512> kIq2XsGrid = expand<uint64_t, 8>(kIq2XsRows, kIq2Values);
+constinit const LookUp<uint64_t, 1024> kIq2SGrid = expand<uint64_t, 8>(kIq2SRows, kIq2Values);
+constinit const LookUp<uint32_t, 256> kIq3XxsGrid = expand<uint32_t, 4>(kIq3XxsRows, kIq3XxsValues);
+constinit const LookUp<uint32_t, 512> kIq3SGrid = expand<uint32_t, 4>(kIq3SRows, kIq3SValues);
+constinit const LookUp<uint64_t, 2048> kIq1SGrid = expand<uint64_t, 8>(kIq1SRows, kIq1Values);
+constinit const LookUp<uint8_t, 128> kEvenSigns = make_even_signs();
+constinit const LookUp<uint64_t, 256> kSignMasks = make_sign_masks();
 
 }  // namespace moraine::quant

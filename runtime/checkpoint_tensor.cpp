@@ -66,13 +66,9 @@ CheckpointTensor TensorFinder::find(const std::string& name, int64_t rows, int64
     case DType::kF8E4M3:
       if (cols != 0) break;
       throw wrong_dtype(*found.weight, kVectorTypes);
-    case DType::kQ8_0:
-    case DType::kQ4_0:
-    case DType::kQ4_K:
-      // Only a pack's files can hold these.
-      if (cols != 0) return found;
-      throw wrong_dtype(*found.weight, kVectorTypes);
     default:
+      // Only a pack's files can hold block formats.
+      if (quant::block_elements(found.weight->dtype) > 1 && cols != 0) return found;
       throw wrong_dtype(*found.weight, cols != 0 ? "F32, F16, BF16 or F8_E4M3" : kVectorTypes);
   }
   found.scale_inv = checkpoint_.find(name + "_scale_inv");

@@ -19,10 +19,14 @@ namespace moraine::tools {
 namespace {
 
 constexpr int kMaxThreads = 1024;
-constexpr std::array kExpertTypes = {quant::DType::kF8E4M3, quant::DType::kBF16, quant::DType::kQ8_0,
-                                     quant::DType::kQ4_K, quant::DType::kQ4_0};
+constexpr std::array kExpertTypes = {
+    quant::DType::kF8E4M3, quant::DType::kBF16,   quant::DType::kQ8_0, quant::DType::kQ6_K,  quant::DType::kQ5_K,
+    quant::DType::kQ4_K,   quant::DType::kIQ4_XS, quant::DType::kQ3_K, quant::DType::kQ2_K,  quant::DType::kQ4_0,
+    quant::DType::kQ4_1,   quant::DType::kQ5_0,   quant::DType::kQ5_1, quant::DType::kIQ4_NL};
 
-constexpr std::array kResidentTypes = {quant::DType::kQ8_0, quant::DType::kBF16, quant::DType::kF8E4M3};
+constexpr std::array kResidentTypes = {quant::DType::kQ8_0,  quant::DType::kBF16, quant::DType::kF8E4M3,
+                                       quant::DType::kQ6_K,  quant::DType::kQ5_K, quant::DType::kQ4_K,
+                                       quant::DType::kIQ4_XS};
 
 /// The type of that name, in any case, if it is one of `allowed`.
 std::optional<quant::DType> find_type(const std::string& text, std::span<const quant::DType> allowed) {
@@ -62,16 +66,18 @@ runtime::GenerateOptions SamplingFlags::merged_with(const runtime::SamplingOptio
 
 quant::DType parse_expert_type(const std::string& text) {
   if (const auto type = find_type(text, kExpertTypes)) return *type;
-  throw quant::Error(quant::ErrorKind::kUsage, {.what = "not a type for experts",
-                                                .item = quant::printable(text),
-                                                .expected = "F8_E4M3, BF16, Q8_0, Q4_K or Q4_0"});
+  throw quant::Error(quant::ErrorKind::kUsage,
+                     {.what = "not a type for experts",
+                      .item = quant::printable(text),
+                      .expected = "F8_E4M3, BF16, Q8_0, Q6_K, Q5_K, Q4_K, IQ4_XS, Q3_K, Q2_K, "
+                                  "Q4_0, Q4_1, Q5_0, Q5_1 or IQ4_NL"});
 }
 
 quant::DType parse_resident_type(const std::string& text) {
   if (const auto type = find_type(text, kResidentTypes)) return *type;
-  throw quant::Error(
-      quant::ErrorKind::kUsage,
-      {.what = "not a type for resident weights", .item = quant::printable(text), .expected = "Q8_0, BF16 or F8_E4M3"});
+  throw quant::Error(quant::ErrorKind::kUsage, {.what = "not a type for resident weights",
+                                                .item = quant::printable(text),
+                                                .expected = "Q8_0, BF16, F8_E4M3, Q6_K, Q5_K, Q4_K or IQ4_XS"});
 }
 
 void add_model_argument(CLI::App& command, std::filesystem::path& model, ModelArgument argument) {
@@ -94,7 +100,8 @@ void add_resident_flag(CLI::App& command, std::optional<quant::DType>& resident)
   command
       .add_option_function<std::string>(
           "--resident", [&resident](const std::string& text) { resident = parse_resident_type(text); },
-          "Quantize the matrices that stay in RAM (attention, dense FFN,\nshared experts, head) on load: Q8_0 or BF16; "
+          "Quantize the matrices that stay in RAM (attention, dense FFN,\nshared experts, head) on load: Q8_0, BF16 "
+          "or\nQ6_K, Q5_K, Q4_K, IQ4_XS; "
           "F8_E4M3 keeps them\nas published (default: as stored)")
       ->type_name("TYPE");
 }
@@ -122,9 +129,9 @@ void add_engine_flags(CLI::App& command, EngineOptions& options, ModelArgument a
           "if they fit\nthe free RAM, else what fits)")
       ->type_name("SIZE");
   add_threads_flag(command, options.threads);
-  add_experts_flag(
-      command, options.experts,
-      "Quantize a directory's routed experts on load: F8_E4M3, BF16,\nQ8_0, Q4_K or Q4_0 (default: as stored)");
+  add_experts_flag(command, options.experts,
+                   "Quantize a directory's routed experts on load: F8_E4M3, BF16, Q8_0,\nQ6_K, Q5_K, Q4_K, IQ4_XS, "
+                   "Q3_K or Q2_K (default: as stored)");
   add_resident_flag(command, options.resident);
   const std::map<std::string, offload::ReaderKind> readers = {{"auto", offload::ReaderKind::kAuto},
                                                               {"io_uring", offload::ReaderKind::kUring},

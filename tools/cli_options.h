@@ -49,7 +49,8 @@ void add_sampling_flags(CLI::App& command, SamplingFlags& flags);
 /// A subcommand's help page ends with its examples and the exit codes.
 void set_help_footer(CLI::App& command, const std::string& examples);
 
-/// The weight format of a --experts value: F8_E4M3, BF16, Q8_0, Q4_K, Q4_0 (in any case). Throws quant::Error(kUsage).
+/// The weight format of a --experts value: F8_E4M3, BF16 or a block format from Q8_0 to Q2_K (in any case). Throws
+/// quant::Error(kUsage).
 quant::DType parse_expert_type(const std::string& text);
 /// The weight format of a --resident value: Q8_0, BF16, F8_E4M3 (in any case). Throws quant::Error(kUsage).
 quant::DType parse_resident_type(const std::string& text);

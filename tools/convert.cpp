@@ -102,8 +102,9 @@ void add_convert_command(CLI::App& app, Command& chosen) {
       ->type_name("")
       ->required();
   add_experts_flag(*command, options->experts,
-                   "How routed experts are stored: Q8_0, Q4_K, Q4_0, BF16 or F8_E4M3 (if the model is\n"
-                   "FP8); default: as they are, without loss. Rows that are no multiple of a format's block fall back\n"
+                   "How routed experts are stored: Q8_0, Q6_K, Q5_K, Q4_K, IQ4_XS, Q3_K, Q2_K, BF16 or\n"
+                   "F8_E4M3 (if the model is FP8); default: as they are, without loss. Rows that are no\n"
+                   "multiple of a format's block fall back "
                    "to the nearest 32-wide format; `moraine inspect` says which do");
   command->add_flag("--gguf", options->gguf,
                     "Write one GGUF file that other programs read, in place of a pack: FP8, which GGUF\n"

@@ -32,10 +32,10 @@ void add_inspect_command(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand("inspect", "Show a model's configuration, tensors and sizes");
   const auto options = std::make_shared<InspectCommand>();
   add_model_argument(*command, options->model, ModelArgument::kRequired);
-  add_experts_flag(
-      *command, options->experts,
-      "Show what quantizing a directory's experts to this type would give:\nF8_E4M3, BF16, Q8_0, Q4_K or Q4_0 "
-      "(default: as stored)");
+  add_experts_flag(*command, options->experts,
+                   "Show what quantizing a directory's experts to this type would give:\nF8_E4M3, BF16, Q8_0, Q6_K, "
+                   "Q5_K, Q4_K, IQ4_XS, Q3_K or Q2_K "
+                   "(default: as stored)");
   add_resident_flag(*command, options->resident);
   command->add_flag("--tensors", options->tensors, "List every tensor");
   add_json_flag(*command, options->json,

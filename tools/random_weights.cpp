@@ -6,11 +6,14 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "quant/block_formats.h"
 #include "quant/checksum.h"
 #include "quant/dequantize.h"
 #include "quant/error.h"
+#include "quant/packed_blocks.h"
+#include "quant/visit_block_format.h"
 
 namespace moraine::tools {
 namespace {
@@ -24,6 +27,42 @@ constexpr size_t kPieceBytes = 4096;  // stays in L1 between two passes
 constexpr float kQ8_0Deviation = 73.6f;   // −127 … 127
 constexpr float kQ4_0Deviation = 4.64f;   // −8 … 7 around 0
 constexpr float kQ4_KDeviation = 168.3f;  // scale 0 … 63 times (code − 7.5)
+constexpr float kIq4Deviation = 67.4f;    // kIq4Values
+constexpr float kSixBits = 18.48f;        // −32 … 31 around 0
+
+/// The deviation of weights with d = 1, all codes and scales random, minima as random_block() sets them.
+constexpr float deviation_of(const quant::BlockQ4_1&) {
+  return 4.61f;
+}
+constexpr float deviation_of(const quant::BlockQ5_0&) {
+  return 9.25f;
+}
+constexpr float deviation_of(const quant::BlockQ5_1&) {
+  return 9.23f;
+}
+constexpr float deviation_of(const quant::BlockQ2_K&) {
+  return 8.80f * 1.118f;  // scale 0 … 15 times (code − 1.5)
+}
+constexpr float deviation_of(const quant::BlockQ3_K&) {
+  return kSixBits * 2.345f;  // code −4 … 3
+}
+constexpr float deviation_of(const quant::BlockQ5_K&) {
+  return 336.0f;  // scale 0 … 63 times (code − 15.5)
+}
+constexpr float deviation_of(const quant::BlockQ6_K&) {
+  return 73.9f * kSixBits;
+}
+constexpr float deviation_of(const quant::BlockIQ4_NL&) {
+  return kIq4Deviation;
+}
+constexpr float deviation_of(const quant::BlockIQ4_XS&) {
+  return kSixBits * kIq4Deviation;
+}
+
+template <typename Block>
+concept HasDeviation = requires(Block block) {
+  deviation_of(block);
+};
 
 /// SplitMix64's mixing of a counter.
 uint64_t mixed(uint64_t x) {
@@ -146,6 +185,71 @@ void fill_q4_k(LaneRandom& random, float deviation, std::span<std::byte> out) {
   }
 }
 
+/// Random codes and scales; minima such that codes lie around 0.
+template <typename Block>
+void random_block(LaneRandom& random, const ScaleTable& scales, Block& block) {
+  random.fill(std::as_writable_bytes(std::span(&block, 1)));
+  block.d = scales.d[block.d & 15];
+  const float d = quant::f32_from_f16(block.d);
+  if constexpr (std::is_same_v<Block, quant::BlockQ4_1>) block.m = quant::f16_from_f32(-7.5f * d);
+  if constexpr (std::is_same_v<Block, quant::BlockQ5_1>) block.m = quant::f16_from_f32(-15.5f * d);
+  if constexpr (std::is_same_v<Block, quant::BlockQ2_K>) {
+    block.dmin = quant::f16_from_f32(1.5f * d);
+    for (uint8_t& both : block.scales) both = static_cast<uint8_t>((both & 15) * 0x11);
+  }
+  if constexpr (std::is_same_v<Block, quant::BlockQ5_K>) {
+    block.dmin = quant::f16_from_f32(15.5f * d);
+    quant::ScaleMin groups[8];
+    for (int b = 0; b < 8; ++b) {
+      groups[b].scale = quant::q4_k_scale_min(block.scales, b).scale;
+      groups[b].min = groups[b].scale;
+    }
+    quant::q4_k_store_scale_mins(groups, block.scales);
+  }
+}
+
+/// Calls make(block, scales) with the block form of `type`, one of those that are made block by block.
+template <typename Make>
+void with_random_block(DType type, float deviation, Make make) {
+  quant::visit_block_format(
+      type,
+      [&]<typename Block>(Block block) {
+        if constexpr (HasDeviation<Block>) {
+          // Q5_0's and IQ4_NL's codes do not lie around 0: signs do it.
+          constexpr bool kSigns = std::is_same_v<Block, quant::BlockQ5_0> || std::is_same_v<Block, quant::BlockIQ4_NL>;
+          make(block, ScaleTable(deviation / deviation_of(block), kSigns));
+        } else {
+          MORAINE_CHECK(!"a format that random weights are made of");
+        }
+      },
+      [] { MORAINE_CHECK(!"a format that random weights are made of"); });
+}
+
+void fill_blocks(LaneRandom& random, DType type, float deviation, std::span<std::byte> out) {
+  with_random_block(type, deviation, [&]<typename Block>(Block block, const ScaleTable& scales) {
+    for (size_t at = 0; at < out.size(); at += sizeof(Block)) {
+      random_block(random, scales, block);
+      std::memcpy(out.data() + at, &block, sizeof(Block));
+    }
+  });
+}
+
+void fill_packed_blocks(LaneRandom& random, const quant::MatrixDesc& matrix, float deviation,
+                        std::span<std::byte> out) {
+  std::fill(out.begin(), out.end(), std::byte{0});
+  const uint64_t group_bytes = quant::packed_group_bytes(matrix.type, matrix.cols);
+  with_random_block(matrix.type, deviation, [&]<typename Block>(Block block, const ScaleTable& scales) {
+    for (uint64_t at = 0; at < out.size(); at += group_bytes) {
+      for (int64_t b = 0; b < matrix.cols / Block::kElements; ++b) {
+        for (int64_t r = 0; r < kRowGroup; ++r) {
+          random_block(random, scales, block);
+          quant::scatter(block, out.data() + at, matrix.cols, b, r);
+        }
+      }
+    }
+  });
+}
+
 }  // namespace
 
 LaneRandom::LaneRandom(uint64_t seed, std::string_view name) {
@@ -188,7 +292,7 @@ void fill_tensor(LaneRandom& random, DType type, const Spread& spread, std::span
     case DType::kQ8_0:
       return fill_q8_0_rows(random, spread.deviation, out);
     default:
-      MORAINE_CHECK(!"a type that resident tensors are made of");
+      return fill_blocks(random, type, spread.deviation, out);
   }
 }
 
@@ -205,7 +309,9 @@ void fill_packed(LaneRandom& random, const quant::MatrixDesc& matrix, float devi
     fill_e4m3(random, out.first(scales_offset));
     return fill_f32(random, {.mean = scale, .deviation = scale / 10}, out.subspan(scales_offset));
   }
-  MORAINE_CHECK(matrix.type == DType::kQ8_0 || matrix.type == DType::kQ4_0);
+  if (matrix.type != DType::kQ8_0 && matrix.type != DType::kQ4_0) {
+    return fill_packed_blocks(random, matrix, deviation, out);
+  }
   const bool is_q8_0 = matrix.type == DType::kQ8_0;
   const ScaleTable scales(deviation / (is_q8_0 ? kQ8_0Deviation : kQ4_0Deviation), !is_q8_0);
   const uint64_t group_bytes = quant::packed_group_bytes(matrix.type, matrix.cols);

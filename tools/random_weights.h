@@ -36,8 +36,8 @@ constexpr float kE4m3Deviation = 157.0f;
 /// (kE4m3Deviation whatever `spread` says), Q8_0. Every number is finite.
 void fill_tensor(LaneRandom& random, quant::DType type, const Spread& spread, std::span<std::byte> out);
 
-/// Fills a packed matrix (quant/packed_matrix.h) of BF16, F8_E4M3, Q8_0, Q4_0 or Q4_K, whose rows are a multiple of 16,
-/// without quantizing anything: random codes, and scales that give `deviation`.
+/// Fills a packed matrix (quant/packed_matrix.h) of BF16, F8_E4M3 or a block format up to IQ4_XS, whose rows are a
+/// multiple of 16, without quantizing anything: random codes, and scales that give `deviation`.
 void fill_packed(LaneRandom& random, const quant::MatrixDesc& matrix, float deviation, std::span<std::byte> out);
 
 }  // namespace moraine::tools

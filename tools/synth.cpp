@@ -101,11 +101,13 @@ void add_synth_command(CLI::App& app, Command& chosen) {
   add_count(*command, "--vocab", wanted.vocab_size, 1, 1 << 24,
             "Rows of embedding and head (default: 4096 for r1-671b, which has\n129280 itself: with few layers they "
             "would outweigh all else)");
-  add_experts_flag(*command, options->experts, "Routed experts: F8_E4M3, BF16, Q8_0, Q4_K or Q4_0 (default: Q4_K)");
+  add_experts_flag(*command, options->experts,
+                   "Routed experts: F8_E4M3, BF16, Q8_0, Q6_K, Q5_K,\nQ4_K, IQ4_XS, Q3_K or Q2_K (default: Q4_K)");
   command
       ->add_option_function<std::string>(
           "--resident", [options](const std::string& text) { options->resident = parse_resident_type(text); },
-          "Matrices of attention, dense FFN, shared experts and head: Q8_0,\nBF16 or F8_E4M3 (default: Q8_0)")
+          "Matrices of attention, dense FFN, shared experts and head: Q8_0,\nBF16, F8_E4M3, Q6_K, Q5_K, Q4_K or IQ4_XS "
+          "(default: Q8_0)")
       ->type_name("TYPE");
   command->add_option("--seed", wanted.seed, "Number that fixes the weights (default: 0)")
       ->type_name("S")

@@ -25,7 +25,7 @@ struct SynthOptions {
   std::optional<int64_t> moe_layers;
   std::optional<int64_t> vocab_size;  ///< rows of embedding and head; nothing: the preset's
   quant::DType experts = quant::DType::kQ4_K;
-  quant::DType resident = quant::DType::kQ8_0;  ///< projections: Q8_0, BF16 or F8_E4M3
+  quant::DType resident = quant::DType::kQ8_0;  ///< projections: Q8_0, BF16, F8_E4M3 or another block format
   uint64_t seed = 0;
   int threads = 1;                           ///< that make expert records; one more writes
   uint64_t shard_bytes = uint64_t{4} << 30;  ///< resident tensors beyond this go into further files

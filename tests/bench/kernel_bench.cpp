@@ -229,7 +229,10 @@ void register_all() {
   }
   add("decode/F32/router", {1}, [](benchmark::State& state) { bench_decode(state, DType::kF32, kRouter); });
   const std::vector<int64_t> tokens = {1, 2, 4, 8, 16, 32, 128};
-  for (const DType type : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K}) {
+  for (const DType type :
+       {DType::kQ8_0, DType::kQ6_K, DType::kQ5_K, DType::kQ4_K, DType::kQ4_0, DType::kIQ4_XS, DType::kQ3_K,
+        DType::kQ2_K, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kIQ4_NL, DType::kIQ3_XXS, DType::kIQ3_S,
+        DType::kIQ2_XXS, DType::kIQ2_XS, DType::kIQ2_S, DType::kIQ1_S, DType::kIQ1_M}) {
     const std::string name(quant::dtype_name(type));
     add("matmul/" + name, tokens, [type](benchmark::State& state) { bench_matmul(state, type, false); });
     add("matmul_precise/" + name, tokens, [type](benchmark::State& state) { bench_matmul(state, type, true); });

@@ -25,8 +25,10 @@ namespace {
 using quant::DType;
 using testing::same_bits;
 
-constexpr DType kTypes[] = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,   DType::kQ2_K,
-                            DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS};
+constexpr DType kTypes[] = {DType::kQ8_0,   DType::kQ4_0,   DType::kQ4_1,    DType::kQ5_0,  DType::kQ5_1,
+                            DType::kQ2_K,   DType::kQ3_K,   DType::kQ4_K,    DType::kQ5_K,  DType::kQ6_K,
+                            DType::kIQ4_NL, DType::kIQ4_XS, DType::kIQ3_XXS, DType::kIQ3_S, DType::kIQ2_XXS,
+                            DType::kIQ2_XS, DType::kIQ2_S,  DType::kIQ1_S,   DType::kIQ1_M};
 
 /// Rows of `cols` activations in int8, quantized by `kernels`.
 struct Activations {

@@ -135,12 +135,13 @@ TEST(Matmul, TakesInt8ActivationsForBlockFormatsUnlessPrecise) {
   for (const DType type : kTypes) {
     const testing::RandomMatrix matrix = random_matrix(type, 16, 256, random);
     EXPECT_EQ(int8_kernel(precise, matrix.view), nullptr);
-    EXPECT_EQ(int8_kernel(fast, matrix.view), type == DType::kQ8_0   ? kernels.int8_q8_0
-                                              : type == DType::kQ4_0 ? kernels.int8_q4_0
-                                              : type == DType::kQ4_K ? kernels.int8_q4_k
-                                              : type == DType::kQ6_K ? kernels.int8_q6_k
-                                              : type == DType::kQ2_K ? kernels.int8_q2_k
-                                                                     : nullptr);
+    EXPECT_EQ(int8_kernel(fast, matrix.view), type == DType::kQ8_0      ? kernels.int8_q8_0
+                                              : type == DType::kQ4_0    ? kernels.int8_q4_0
+                                              : type == DType::kQ4_K    ? kernels.int8_q4_k
+                                              : type == DType::kQ6_K    ? kernels.int8_q6_k
+                                              : type == DType::kQ2_K    ? kernels.int8_q2_k
+                                              : type == DType::kIQ2_XXS ? kernels.int8_iq2_xxs
+                                                                        : nullptr);
   }
 }
 

@@ -235,8 +235,8 @@ TEST(Resident, IsQuantizedOnLoadAndMeansTheSameInEveryCommand) {
                                      "--max-tokens", "5", "--temp", "0", "--json"}));
     EXPECT_EQ(answer.at("ids").size(), 5u) << type;
   }
-  expect_one_line(run({"generate", tiny_r1(), "-p", "Hi", "--resident", "Q4_K"}), 2,
-                  {"not a type for resident weights", "Q8_0, BF16 or F8_E4M3"});
+  expect_one_line(run({"generate", tiny_r1(), "-p", "Hi", "--resident", "Q2_K"}), 2,
+                  {"not a type for resident weights", "Q8_0, BF16, F8_E4M3, Q6_K"});
 }
 
 /// A pack of the embedded model, made once.

@@ -86,7 +86,9 @@ TEST_P(FillTensor, GivesRowsWithTheWantedSpread) {
     expect_spread(moments_of(values), 0.0, 0.02);
   }
 }
-INSTANTIATE_TEST_SUITE_P(Types, FillTensor, ::testing::Values(DType::kF32, DType::kBF16, DType::kF8E4M3, DType::kQ8_0),
+INSTANTIATE_TEST_SUITE_P(Types, FillTensor,
+                         ::testing::Values(DType::kF32, DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ6_K,
+                                           DType::kQ5_K, DType::kIQ4_XS),
                          [](const auto& param) { return std::string(quant::dtype_name(param.param)); });
 
 TEST(FillTensor, PlainNumbersMayHaveAMean) {
@@ -113,7 +115,9 @@ TEST_P(FillPacked, GivesAMatrixWithTheWantedSpread) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Types, FillPacked,
-                         ::testing::Values(DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K),
+                         ::testing::Values(DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K,
+                                           DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ2_K, DType::kQ3_K,
+                                           DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS),
                          [](const auto& param) { return std::string(quant::dtype_name(param.param)); });
 
 TEST(FillPacked, ColumnsThatAreNoMultipleOfAScaleLineWork) {
