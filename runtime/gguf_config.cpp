@@ -3,6 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <span>
+#include <vector>
 
 #include "quant/error.h"
 #include "quant/json.h"
@@ -53,7 +57,8 @@ void add_yarn(GgufKeys& keys, Json& config) {
   }
   // Files keep 0.1 × mscale_all_dim; every published model has mscale equal to it, so that cos and sin stay as they
   // are.
-  const double mscale = 10.0 * keys.number_or(".rope.scaling.yarn_log_multiplier", 0.0);
+  constexpr double kDigits = 1e9;  // beyond an f32's: takes away what the multiplication by 10 leaves
+  const double mscale = std::round(10.0 * keys.number_or(".rope.scaling.yarn_log_multiplier", 0.0) * kDigits) / kDigits;
   config["rope_scaling"] = {{"type", "yarn"},
                             {"factor", keys.number(".rope.scaling.factor")},
                             {"original_max_position_embeddings", keys.integer(".rope.scaling.original_context_length")},
@@ -119,6 +124,71 @@ void add_deepseek(GgufKeys& keys, const quant::Gguf& gguf, Json& config) {
   add_yarn(keys, config);
 }
 
+/// What Llama 3.1 to 3.3 have in common of their rope scaling; no key repeats it.
+constexpr double kLlama3Low = 1.0, kLlama3High = 4.0;
+constexpr double kLlama3Context = 8192.0;
+
+/// How much of a pair's own frequency Llama 3's scaling keeps, where its angle makes `turns` within the original
+/// context.
+double llama3_kept(double turns) {
+  return std::clamp((turns - kLlama3Low) / (kLlama3High - kLlama3Low), 0.0, 1.0);
+}
+
+/// Turns of a pair within `context` tokens.
+double turns_of(double context, double theta, size_t pair, size_t pairs) {
+  return context * std::pow(theta, -static_cast<double>(pair) / static_cast<double>(pairs)) / (2.0 * std::numbers::pi);
+}
+
+/// The original context, from a pair whose frequency is kept in part. Where there is none any will do that the other
+/// pairs do not refute: Llama 3's.
+double llama3_context(std::span<const float> divisors, double factor, double theta) {
+  for (size_t pair = 0; pair < divisors.size(); ++pair) {
+    const auto divisor = static_cast<double>(divisors[pair]);
+    if (divisor < 1.001 || divisor > 0.999 * factor) continue;
+    const double kept = (1.0 / divisor - 1.0 / factor) / (1.0 - 1.0 / factor);
+    const double turns = kLlama3Low + kept * (kLlama3High - kLlama3Low);
+    return std::round(turns / turns_of(1.0, theta, pair, divisors.size()));
+  }
+  return kLlama3Context;
+}
+
+/// rope_scaling from the divisors of rope_freqs.weight [head_dim / 2]. The slowest pair's is the factor; all must
+/// follow from it and the context.
+void add_llama3(GgufKeys& keys, const quant::Gguf& gguf, const quant::TensorInfo& tensor, Json& config) {
+  constexpr const char* kName = "rope_freqs.weight";
+  constexpr uint64_t kMostBytes = 65536;
+  if (tensor.dtype != quant::DType::kF32 || tensor.size_bytes > kMostBytes) {
+    keys.fault(kName, "expected a few F32 numbers");
+    return;
+  }
+  std::vector<float> divisors(tensor.size_bytes / sizeof(float));
+  const std::filesystem::path& file = gguf.files()[static_cast<size_t>(tensor.file)];
+  const quant::UniqueFd fd = quant::open_for_read(file);
+  quant::pread_exact(fd.get(), std::as_writable_bytes(std::span(divisors)), tensor.offset, file);
+  const auto factor = static_cast<double>(divisors.back());
+  constexpr double kMostFactor = 1e6;
+  const auto theta = config["rope_theta"].get<double>();
+  const double context = llama3_context(divisors, factor, theta);
+  constexpr double kMostContext = 4294967296.0;
+  if (!(factor >= 1.0 && factor <= kMostFactor && context >= 1.0 && context <= kMostContext)) {
+    keys.fault(kName, fmt::format("is not Llama 3's scaling: factor {}, context {}", factor, context));
+    return;
+  }
+  for (size_t pair = 0; pair < divisors.size(); ++pair) {
+    const double kept = llama3_kept(turns_of(context, theta, pair, divisors.size()));
+    const double expected = 1.0 / ((1.0 - kept) / factor + kept);
+    if (std::abs(static_cast<double>(divisors[pair]) - expected) <= 1e-3 * expected) continue;
+    keys.fault(kName, fmt::format("is not Llama 3's scaling: number {} is {}, expected {:.5g}", pair, divisors[pair],
+                                  expected));
+    return;
+  }
+  config["rope_scaling"] = {{"rope_type", "llama3"},
+                            {"factor", factor},
+                            {"low_freq_factor", kLlama3Low},
+                            {"high_freq_factor", kLlama3High},
+                            {"original_max_position_embeddings", static_cast<int64_t>(context)}};
+}
+
 void add_dense(GgufKeys& keys, const quant::Gguf& gguf, const std::string& architecture, Json& config) {
   config["model_type"] = architecture;
   config["num_hidden_layers"] = keys.integer(".block_count");
@@ -126,13 +196,9 @@ void add_dense(GgufKeys& keys, const quant::Gguf& gguf, const std::string& archi
   if (keys.has(".attention.key_length")) config["head_dim"] = keys.integer(".attention.key_length");
   if (architecture != "llama") return;
   config["rope_interleave"] = true;
-  if (find_tensor(gguf, "rope_freqs.weight") == nullptr) return;
-  // The tensor holds what Llama 3.1 to 3.3 make of these numbers, which no key repeats.
-  config["rope_scaling"] = {{"rope_type", "llama3"},
-                            {"factor", 8.0},
-                            {"low_freq_factor", 1.0},
-                            {"high_freq_factor", 4.0},
-                            {"original_max_position_embeddings", 8192}};
+  if (const quant::TensorInfo* divisors = find_tensor(gguf, "rope_freqs.weight")) {
+    add_llama3(keys, gguf, *divisors, config);
+  }
 }
 
 }  // namespace
@@ -144,6 +210,7 @@ std::string gguf_config_json(const quant::Gguf& gguf) {
   if (named != gguf.metadata().end() && named->second.text() != nullptr) architecture = *named->second.text();
   GgufKeys keys(gguf.metadata(), architecture);
   Json config = Json::object();
+  add_common(keys, gguf, config);
   if (architecture == "deepseek2") {
     add_deepseek(keys, gguf, config);
   } else if (architecture == "qwen2" || architecture == "llama") {
@@ -155,9 +222,8 @@ std::string gguf_config_json(const quant::Gguf& gguf) {
                         .item = "general.architecture",
                         .expected = "deepseek2, qwen2 or llama",
                         .got = architecture.empty() ? "none" : quant::printable(architecture),
-                        .action = "use a GGUF of DeepSeek-V3, R1 or an R1 distill"});
+                        .action = "use a GGUF of DeepSeek-V2, V3, R1 or an R1 distill"});
   }
-  add_common(keys, gguf, config);
   keys.check(file);
   return config.dump(2) + "\n";
 }

@@ -5,7 +5,6 @@
 #include <array>
 
 #include "quant/error.h"
-#include "quant/json.h"
 #include "runtime/byte_alphabet.h"
 #include "runtime/chat_template.h"
 #include "runtime/model_text.h"
@@ -16,7 +15,6 @@ namespace {
 
 using quant::GgufArray;
 using quant::GgufValue;
-using quant::Json;
 using Metadata = quant::GgufWriter::Metadata;
 
 /// general.file_type: what most of a file's weights are stored as (llama.cpp's enum llama_ftype).
@@ -57,72 +55,58 @@ class Keys {
   std::string prefix_;
 };
 
-/// A field of config.json, whose types and ranges ModelConfig::parse has checked.
-int64_t integer(const Json& config, const char* name, int64_t otherwise = 0) {
-  const auto found = config.find(name);
-  return found != config.end() && found->is_number_integer() ? found->get<int64_t>() : otherwise;
-}
-double number(const Json& config, const char* name, double otherwise) {
-  const auto found = config.find(name);
-  return found != config.end() && found->is_number() ? found->get<double>() : otherwise;
-}
-
-void add_yarn(const Json& config, Keys& keys) {
-  const auto parameters = config.find("rope_parameters");
-  const auto scaling = parameters != config.end() ? parameters : config.find("rope_scaling");
-  if (scaling == config.end() || !scaling->is_object() || !scaling->contains("factor")) return;
+void add_yarn(const RopeScaling& scaling, Keys& keys) {
+  if (scaling.type != RopeScaling::Type::kYarn) return;
   keys.string("rope.scaling.type", "yarn");
-  keys.f32("rope.scaling.factor", number(*scaling, "factor", 1.0));
-  keys.u32("rope.scaling.original_context_length", integer(*scaling, "original_max_position_embeddings"));
-  keys.f32("rope.scaling.yarn_log_multiplier", 0.1 * number(*scaling, "mscale_all_dim", 0.0));
-  if (number(*scaling, "beta_fast", 32.0) != 32.0) {
-    keys.f32("rope.scaling.yarn_beta_fast", number(*scaling, "beta_fast", 32.0));
-  }
-  if (number(*scaling, "beta_slow", 1.0) != 1.0) {
-    keys.f32("rope.scaling.yarn_beta_slow", number(*scaling, "beta_slow", 1.0));
-  }
+  keys.f32("rope.scaling.factor", scaling.factor);
+  keys.u32("rope.scaling.original_context_length", scaling.original_max_position_embeddings);
+  keys.f32("rope.scaling.yarn_log_multiplier", 0.1 * scaling.mscale_all_dim);
+  // What every published model has is left out.
+  const RopeScaling usual;
+  if (scaling.beta_fast != usual.beta_fast) keys.f32("rope.scaling.yarn_beta_fast", scaling.beta_fast);
+  if (scaling.beta_slow != usual.beta_slow) keys.f32("rope.scaling.yarn_beta_slow", scaling.beta_slow);
 }
 
-double rope_theta(const Json& config) {
-  const auto parameters = config.find("rope_parameters");
-  const double otherwise = number(config, "rope_theta", 10000.0);
-  return parameters != config.end() && parameters->is_object() ? number(*parameters, "rope_theta", otherwise)
-                                                               : otherwise;
+/// What every architecture has.
+void add_common(const ModelConfig& model, Keys& keys) {
+  keys.u32("block_count", model.num_hidden_layers);
+  keys.u32("context_length", model.max_position_embeddings);
+  keys.u32("embedding_length", model.hidden_size);
+  keys.u32("feed_forward_length", model.intermediate_size);
+  keys.u32("vocab_size", model.vocab_size);
+  keys.u32("attention.head_count", model.num_attention_heads);
+  keys.f32("attention.layer_norm_rms_epsilon", model.rms_norm_eps);
+  keys.f32("rope.freq_base", model.rope_theta);
+  keys.u32("rope.dimension_count", model.rope_dim());
 }
 
-void add_deepseek(const Json& config, Keys& keys) {
-  const bool sigmoid = config.value("scoring_func", std::string("sigmoid")) == "sigmoid";
-  const int64_t rope = integer(config, "qk_rope_head_dim");
-  const int64_t latent = integer(config, "kv_lora_rank");
-  keys.u32("block_count", integer(config, "num_hidden_layers"));
-  keys.u32("context_length", integer(config, "max_position_embeddings"));
-  keys.u32("embedding_length", integer(config, "hidden_size"));
-  keys.u32("feed_forward_length", integer(config, "intermediate_size"));
-  keys.u32("leading_dense_block_count", integer(config, "first_k_dense_replace"));
-  keys.u32("vocab_size", integer(config, "vocab_size"));
-  keys.u32("expert_count", integer(config, "n_routed_experts"));
-  keys.u32("expert_used_count", integer(config, "num_experts_per_tok"));
-  keys.u32("expert_shared_count", integer(config, "n_shared_experts"));
-  keys.u32("expert_feed_forward_length", integer(config, "moe_intermediate_size"));
-  keys.u32("expert_gating_func", sigmoid ? 2 : 1);
-  if (integer(config, "n_group", 1) > 1) {
-    keys.u32("expert_group_count", integer(config, "n_group"));
-    keys.u32("expert_group_used_count", integer(config, "topk_group"));
+void add_dense(const ModelConfig& model, Keys& keys) {
+  keys.u32("attention.head_count_kv", model.num_key_value_heads);
+  keys.u32("attention.key_length", model.head_dim);
+  keys.u32("attention.value_length", model.head_dim);
+}
+
+void add_deepseek(const ModelConfig& model, Keys& keys) {
+  keys.u32("leading_dense_block_count", model.first_k_dense_replace);
+  keys.u32("expert_count", model.n_routed_experts);
+  keys.u32("expert_used_count", model.num_experts_per_tok);
+  keys.u32("expert_shared_count", model.n_shared_experts);
+  keys.u32("expert_feed_forward_length", model.moe_intermediate_size);
+  keys.u32("expert_gating_func", model.scoring_func == ScoringFunc::kSigmoid ? 2 : 1);
+  if (model.n_group > 1) {
+    keys.u32("expert_group_count", model.n_group);
+    keys.u32("expert_group_used_count", model.topk_group);
   }
-  keys.f32("expert_weights_scale", number(config, "routed_scaling_factor", 1.0));
-  keys.boolean("expert_weights_norm", config.value("norm_topk_prob", true));
-  keys.u32("attention.head_count", integer(config, "num_attention_heads"));
+  keys.f32("expert_weights_scale", model.routed_scaling_factor);
+  keys.boolean("expert_weights_norm", model.norm_topk_prob);
   keys.u32("attention.head_count_kv", 1);  // of absorbed attention, which the _mla keys belong to
-  if (integer(config, "q_lora_rank") > 0) keys.u32("attention.q_lora_rank", integer(config, "q_lora_rank"));
-  keys.u32("attention.kv_lora_rank", latent);
-  keys.u32("attention.key_length", latent + rope);
-  keys.u32("attention.value_length", latent);
-  keys.u32("attention.key_length_mla", integer(config, "qk_nope_head_dim") + rope);
-  keys.u32("attention.value_length_mla", integer(config, "v_head_dim"));
-  keys.u32("rope.dimension_count", rope);
-  keys.f32("attention.layer_norm_rms_epsilon", number(config, "rms_norm_eps", 1e-6));
-  keys.f32("rope.freq_base", rope_theta(config));
-  add_yarn(config, keys);
+  if (model.q_lora_rank > 0) keys.u32("attention.q_lora_rank", model.q_lora_rank);
+  keys.u32("attention.kv_lora_rank", model.kv_lora_rank);
+  keys.u32("attention.key_length", model.latent_width());
+  keys.u32("attention.value_length", model.kv_lora_rank);
+  keys.u32("attention.key_length_mla", model.qk_head_dim());
+  keys.u32("attention.value_length_mla", model.v_head_dim);
+  add_yarn(model.rope_scaling, keys);
 }
 
 /// As llama.cpp's converter sees it: such tokens control the conversation whatever tokenizer.json calls them.
@@ -204,21 +188,21 @@ void add_sampling(const SamplingOptions& sampling, Metadata& list) {
 quant::GgufWriter::Metadata gguf_metadata(const ModelSource& source, const std::string& name, quant::DType experts) {
   const ModelConfig model = source.config();
   const ModelText text = ModelText::from_source(source, model);
-  if (!model.model_type.starts_with("deepseek")) {
-    throw quant::Error(quant::ErrorKind::kUsage, {.what = "only DeepSeek models can be written as GGUF",
-                                                  .file = source.path(),
-                                                  .got = quant::printable(model.model_type)});
-  }
-  constexpr const char* kArchitecture = "deepseek2";
+  const std::string architecture = model.is_latent() ? "deepseek2" : model.model_type;
   Metadata list;
-  list.emplace_back("general.architecture", GgufValue::string(kArchitecture));
+  list.emplace_back("general.architecture", GgufValue::string(architecture));
   list.emplace_back("general.type", GgufValue::string("model"));
   list.emplace_back("general.name", GgufValue::string(name));
   list.emplace_back("general.file_type", GgufValue::u32(file_type(experts)));
   list.emplace_back("general.quantization_version", GgufValue::u32(2));
   if (source.text("generation_config.json")) add_sampling(text.default_sampling, list);
-  Keys keys(list, kArchitecture);
-  add_deepseek(quant::parse_json(source.text("config.json").value_or("{}"), source.text_file("config.json")), keys);
+  Keys keys(list, architecture);
+  add_common(model, keys);
+  if (model.is_latent()) {
+    add_deepseek(model, keys);
+  } else {
+    add_dense(model, keys);
+  }
   const std::string tokenizer = source.text("tokenizer.json").value_or("");
   add_vocabulary(parse_tokenizer_file(tokenizer, source.text_file("tokenizer.json")), model.vocab_size, list);
   add_special_tokens(text, list);

@@ -62,8 +62,7 @@ GgufExporter::GgufExporter(GgufExportOptions options)
     return layout.record_bytes > 0 && layout.gate.type == DType::kF8E4M3;
   });
   if (options_.experts == DType::kF8E4M3 || options_.resident == DType::kF8E4M3) {
-    throw quant::Error(quant::ErrorKind::kUsage,
-                       {.what = "GGUF has no F8_E4M3", .action = "choose Q8_0 or BF16"});
+    throw quant::Error(quant::ErrorKind::kUsage, {.what = "GGUF has no F8_E4M3", .action = "choose Q8_0 or BF16"});
   }
   if (is_fp8) experts_ = runtime::open_expert_source(checkpoint_, config_, DType::kQ8_0);
   find_sources();
@@ -107,11 +106,16 @@ DType GgufExporter::type_of(const runtime::ResidentTensor& tensor) const {
 }
 
 void GgufExporter::run(const Progress& progress) {
-  const DType first_type = experts_.layouts.empty() ? DType::kF32 : experts_.layouts.back().gate.type;
+  // Most of the weights: the experts, or in a dense model the feed-forward.
+  DType most = DType::kF32;
+  for (const GgufEntry& entry : entries_) {
+    if (entry.info.name.ends_with(config_.has_experts() ? ".ffn_up_exps.weight" : ".ffn_up.weight")) {
+      most = entry.info.dtype;
+    }
+  }
   std::vector<quant::TensorInfo> tensors;
   for (const GgufEntry& entry : entries_) tensors.push_back(entry.info);
-  quant::GgufWriter writer(options_.destination,
-                           runtime::gguf_metadata(*source_, model_name(options_.source), first_type),
+  quant::GgufWriter writer(options_.destination, runtime::gguf_metadata(*source_, model_name(options_.source), most),
                            std::move(tensors));
   uint64_t done_bytes = 0;
   const PackAdvance advance = [&](uint64_t bytes, const std::string& note) {
@@ -141,6 +145,10 @@ void GgufExporter::run(const Progress& progress) {
 
 void GgufExporter::write_resident(size_t index, quant::GgufWriter& writer) const {
   const runtime::ResidentTensor& tensor = entries_[index].resident;
+  if (tensor.name == kRopeFactors) {
+    const std::vector<float> factors = gguf_rope_factors(config_);
+    return writer.write(index, 0, std::as_bytes(std::span(factors)));
+  }
   const runtime::CheckpointTensor& source = sources_.at(tensor.name);
   if (tensor.cols == 0) {
     const std::vector<float> values = loader_.load_vector(source);
@@ -157,17 +165,32 @@ void GgufExporter::write_rows(size_t index, const runtime::CheckpointTensor& sou
   const DType stored = source.weight->dtype, type = entries_[index].info.dtype;
   std::vector<float> scale_inv;
   if (source.scale_inv != nullptr) scale_inv = loader_.load_vector({.weight = source.scale_inv});
-  const uint64_t stored_row_bytes = quant::row_bytes(stored, cols), row_bytes = quant::row_bytes(type, cols);
+  const uint64_t stored_row_bytes = quant::row_bytes(stored, cols);
   const int64_t piece_rows =
       std::min(rows, std::max<int64_t>(1, kPieceElements / cols / quant::kFp8Block) * quant::kFp8Block);
   loader_.read(*source.weight, static_cast<uint64_t>(piece_rows) * stored_row_bytes,
                [&](uint64_t first_byte, std::span<const std::byte> piece) {
-                 if (stored == type) return writer.write(index, first_byte, piece);
                  const auto first_row = static_cast<int64_t>(first_byte / stored_row_bytes);
                  const auto count = static_cast<int64_t>(piece.size() / stored_row_bytes);
+                 if (stored == type) return put_rows(index, first_row, count, piece, writer);
                  const std::vector<float> values = values_of(stored, piece, scale_inv, first_row, count, cols);
-                 writer.write(index, static_cast<uint64_t>(first_row) * row_bytes, quantized(type, values, cols));
+                 put_rows(index, first_row, count, quantized(type, values, cols), writer);
                });
+}
+
+void GgufExporter::put_rows(size_t index, int64_t first_row, int64_t count, std::span<const std::byte> bytes,
+                            quant::GgufWriter& writer) const {
+  const runtime::ResidentTensor& tensor = entries_[index].resident;
+  const uint64_t row_bytes = quant::row_bytes(entries_[index].info.dtype, tensor.cols);
+  for (int64_t done = 0; done < count;) {
+    // Rows that stay neighbours go together.
+    const int64_t to = gguf_row(config_, tensor, first_row + done);
+    int64_t run = 1;
+    while (done + run < count && gguf_row(config_, tensor, first_row + done + run) == to + run) ++run;
+    writer.write(index, static_cast<uint64_t>(to) * row_bytes,
+                 bytes.subspan(static_cast<size_t>(done) * row_bytes, static_cast<size_t>(run) * row_bytes));
+    done += run;
+  }
 }
 
 void GgufExporter::write_half_of_kv_b(size_t index, const runtime::CheckpointTensor& source,

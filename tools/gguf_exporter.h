@@ -48,6 +48,9 @@ class GgufExporter {
   quant::DType type_of(const runtime::ResidentTensor& tensor) const;
   void write_resident(size_t index, quant::GgufWriter& writer) const;
   void write_rows(size_t index, const runtime::CheckpointTensor& source, quant::GgufWriter& writer) const;
+  /// Writes rows as the file has them to their places.
+  void put_rows(size_t index, int64_t first_row, int64_t count, std::span<const std::byte> bytes,
+                quant::GgufWriter& writer) const;
   void write_half_of_kv_b(size_t index, const runtime::CheckpointTensor& source, quant::GgufWriter& writer) const;
 
   GgufExportOptions options_;

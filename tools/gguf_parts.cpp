@@ -9,6 +9,7 @@
 #include "quant/error.h"
 #include "quant/quantize.h"
 #include "runtime/gguf_tensors.h"
+#include "runtime/rope.h"
 #include "tools/byte_size.h"
 
 namespace moraine::tools {
@@ -72,7 +73,32 @@ std::vector<GgufEntry> gguf_resident_entries(const runtime::ModelConfig& config,
       entries.push_back(entry(tensor, type_of(tensor), {tensor.rows, tensor.cols}));
     }
   }
+  if (config.rope_scaling.type == runtime::RopeScaling::Type::kLlama3) {
+    const int64_t pairs = config.rope_dim() / 2;
+    const auto size_bytes = static_cast<uint64_t>(pairs) * sizeof(float);
+    entries.push_back(
+        {.info = {.name = kRopeFactors, .dtype = quant::DType::kF32, .shape = {pairs}, .size_bytes = size_bytes},
+         .resident = {.name = kRopeFactors, .rows = pairs}});
+  }
   return entries;
+}
+
+std::vector<float> gguf_rope_factors(const runtime::ModelConfig& config) {
+  runtime::ModelConfig unscaled = config;
+  unscaled.rope_scaling = {};
+  const runtime::RopeTable scaled_table(config), table(unscaled);
+  std::vector<float> factors;
+  for (size_t pair = 0; pair < table.frequencies().size(); ++pair) {
+    factors.push_back(static_cast<float>(table.frequencies()[pair] / scaled_table.frequencies()[pair]));
+  }
+  return factors;
+}
+
+int64_t gguf_row(const runtime::ModelConfig& config, const runtime::ResidentTensor& tensor, int64_t row) {
+  const bool turned = tensor.name.ends_with(".q_proj.weight") || tensor.name.ends_with(".k_proj.weight");
+  if (!turned || config.model_type != "llama" || config.rope_pairs != runtime::RopePairs::kHalves) return row;
+  const int64_t half = config.head_dim / 2, in_head = row % config.head_dim;
+  return row - in_head + 2 * (in_head % half) + in_head / half;
 }
 
 std::vector<GgufEntry> gguf_expert_entries(int layer, int64_t n_experts, const quant::ExpertLayout& layout) {

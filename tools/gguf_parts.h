@@ -25,9 +25,17 @@ struct GgufEntry {
 /// nope] and v_b_proj [heads × v, kv_lora_rank], which newer programs want.
 using GgufTypeOf = std::function<quant::DType(const runtime::ResidentTensor& tensor)>;
 
-/// All resident tensors of a DeepSeek model in the order of the walk through it. Vectors and the router are F32, which
-/// other programs expect.
+/// All resident tensors of a model in the order of the walk through it. Vectors and the router are F32, which other
+/// programs expect. A Llama 3 has kRopeFactors, too, which no checkpoint has.
 std::vector<GgufEntry> gguf_resident_entries(const runtime::ModelConfig& config, const GgufTypeOf& type_of);
+
+constexpr const char* kRopeFactors = "rope_freqs.weight";
+/// What Llama 3's scaling divides the frequency of each pair by.
+std::vector<float> gguf_rope_factors(const runtime::ModelConfig& config);  // [head_dim / 2]
+
+/// Where a row of q_proj or k_proj lies in the file. Llama's converter puts the two rows that rope turns together side
+/// by side; all other matrices stay as they are.
+int64_t gguf_row(const runtime::ModelConfig& config, const runtime::ResidentTensor& tensor, int64_t row);
 
 /// gate, up and down of all experts of a layer, as three stacks.
 std::vector<GgufEntry> gguf_expert_entries(int layer, int64_t n_experts, const quant::ExpertLayout& layout);

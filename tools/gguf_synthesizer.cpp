@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
 #include "quant/error.h"
 #include "quant/packed_matrix.h"
 #include "runtime/gguf_metadata.h"
@@ -37,10 +39,12 @@ class PresetSource final : public runtime::ModelSource {
 GgufSynthesizer::GgufSynthesizer(SynthOptions options)
     : options_(std::move(options)),
       config_text_(synth_config_text(options_)),
-      config_(runtime::ModelConfig::parse(config_text_, "config.json")),
-      layout_(quant::ExpertLayout::make(options_.experts, config_.hidden_size, config_.moe_intermediate_size)) {
+      config_(runtime::ModelConfig::parse(config_text_, "config.json")) {
   if (options_.experts == DType::kF8E4M3 || options_.resident == DType::kF8E4M3) {
     throw quant::Error(quant::ErrorKind::kUsage, {.what = "GGUF has no F8_E4M3", .action = "choose Q8_0 or BF16"});
+  }
+  if (config_.has_experts()) {
+    layout_ = quant::ExpertLayout::make(options_.experts, config_.hidden_size, config_.moe_intermediate_size);
   }
   entries_ = gguf_resident_entries(config_, [&](const runtime::ResidentTensor& tensor) {
     return quant::packable_type(options_.resident, tensor.cols);
@@ -62,6 +66,11 @@ std::vector<std::byte> GgufSynthesizer::resident_bytes(const GgufEntry& entry) c
   // Its rows are transposed: what it is multiplied with has the other width.
   if (tensor.name.ends_with(".k_b_proj.weight")) tensor.cols = config_.kv_lora_rank;
   std::vector<std::byte> bytes(entry.info.size_bytes);
+  if (tensor.name == kRopeFactors) {
+    const std::vector<float> factors = gguf_rope_factors(config_);
+    std::memcpy(bytes.data(), factors.data(), bytes.size());
+    return bytes;
+  }
   LaneRandom random(options_.seed, tensor.name);
   fill_tensor(random, entry.info.dtype, synth_spread(tensor), bytes);
   return bytes;

@@ -128,6 +128,34 @@ TEST_F(GgufConfig, DescribesDenseDistills) {
   }
 }
 
+/// A Llama's metadata and its divisors, those of shared/spec/dense-distills.md §3 with `factor`.
+GgufBytes llama3(float factor, float last) {
+  GgufBytes file;
+  file.key("general.architecture", GgufValue::string("llama"));
+  for (const char* name : {".block_count", ".embedding_length", ".feed_forward_length", ".attention.head_count",
+                           ".context_length", ".vocab_size"}) {
+    file.key("llama" + std::string(name), GgufValue::u32(1));
+  }
+  file.key("llama.attention.layer_norm_rms_epsilon", GgufValue::f32(1e-5f));
+  file.key("llama.rope.freq_base", GgufValue::f32(500000.0f));
+  file.tensor("rope_freqs.weight", {64}, 0, 0);
+  const float ramp[] = {1.20748f, 1.55341f, 2.02631f, 2.69453f, 3.68425f, 5.25733f};
+  for (int pair = 0; pair < 64; ++pair) {
+    float divisor = pair < 29 ? 1.0f : pair < 35 ? ramp[pair - 29] : factor;
+    if (pair == 63) divisor = last;
+    file.bytes(GgufBytes::number(divisor));
+  }
+  return file;
+}
+
+TEST_F(GgufConfig, ReadsLlama3sScalingOutOfItsDivisors) {
+  const Json scaling = config_of(llama3(8.0f, 8.0f))["rope_scaling"];
+  EXPECT_EQ(scaling["rope_type"], "llama3");
+  EXPECT_EQ(scaling["factor"], 8.0);
+  EXPECT_EQ(scaling["original_max_position_embeddings"], 8192);
+  expect_refused(llama3(8.0f, 32.0f), {"rope_freqs.weight", "not Llama 3's scaling"});
+}
+
 TEST_F(GgufConfig, ReportsEveryFaultAtOnce) {
   GgufBytes file;
   file.key("general.architecture", GgufValue::string("deepseek2"));

@@ -126,6 +126,25 @@ TEST_F(GgufExporterTest, NothingIsLostOnTheWayThroughAPack) {
   }
 }
 
+/// Tiny random models of the other architectures: rows of a Llama are permuted, its rope is interleaved, and still.
+TEST_F(GgufExporterTest, OtherArchitecturesSayTheSame) {
+  for (const std::string name : {"qwen2", "llama3", "v2-lite"}) {
+    SCOPED_TRACE(name);
+    const fs::path source = directory_ / name;
+    fs::copy(testing::test_data("oracle/models/" + name), source);
+    std::ofstream(source / "tokenizer.json")
+        << testing::small_tokenizer_json(runtime::PreTokenizerKind::kLlama3).dump();
+    const GgufExportOptions first = options(source, (name + ".gguf").c_str());
+    GgufExporter(first).run({});
+    expect_clean(first.destination);
+    EXPECT_EQ(compare(first.destination, source)["worst_kl"], 0.0);
+    // A GGUF of the GGUF is not permuted once more.
+    const GgufExportOptions second = options(first.destination, (name + "-2.gguf").c_str());
+    GgufExporter(second).run({});
+    EXPECT_EQ(compare(second.destination, source)["worst_kl"], 0.0);
+  }
+}
+
 TEST_F(GgufExporterTest, VerifyNamesAScaleThatIsNoNumber) {
   const GgufExportOptions wanted = options(testing::tiny_r1(), "bad.gguf");
   GgufExporter(wanted).run({});

@@ -60,6 +60,21 @@ TEST_F(GgufSynthesizerTest, WritesAFileThatVerifiesAndGenerates) {
   }
 }
 
+TEST_F(GgufSynthesizerTest, WritesDenseModels) {
+  for (const char* preset : {"qwen2-7b", "llama-8b"}) {
+    SynthOptions wanted = options("dense.gguf");
+    wanted.preset = preset;
+    wanted.dense_layers = 1;
+    wanted.moe_layers = 0;
+    GgufSynthesizer(wanted).run({});
+    const auto source = runtime::ModelSource::open(wanted.destination);
+    const runtime::ModelConfig config = source->config();
+    EXPECT_FALSE(config.has_experts());
+    EXPECT_GT(runtime::resident_bytes(source->checkpoint(), config), uint64_t{100} << 20);
+    std::filesystem::remove(wanted.destination);
+  }
+}
+
 TEST_F(GgufSynthesizerTest, TheSameOptionsGiveTheSameBytes) {
   GgufSynthesizer(options("a.gguf")).run({});
   SynthOptions again = options("b.gguf");
