@@ -22,7 +22,8 @@ std::unique_ptr<AttentionBlock> make_attention(const runtime::ModelConfig& confi
 CpuBackend::CpuBackend(std::shared_ptr<const runtime::Model> model, const CpuOptions& options)
     : model_(std::move(model)),
       max_rows_(options.max_rows),
-      workers_(options.reference ? select_kernels(Isa::kScalar) : select_kernels(), options.threads, options.precise),
+      workers_(options.reference ? select_kernels(Isa::kScalar) : select_kernels(), options.threads, options.precise,
+               options.cpus),
       attention_(make_attention(model_->config, workers_)) {
   MORAINE_CHECK(max_rows_ > 0);
 }

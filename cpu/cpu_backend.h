@@ -14,10 +14,11 @@
 namespace moraine::cpu {
 
 struct CpuOptions {
-  int threads = 0;         ///< 0: as many as cores this process may use
-  bool reference = false;  ///< compute with the scalar kernels, the definition of the others
-  bool precise = false;    ///< f32 activations for matrices in block formats, instead of int8
-  int32_t max_rows = 512;  ///< largest number of rows in a step
+  int threads = 0;             ///< 0: as many as cores this process may use
+  bool reference = false;      ///< compute with the scalar kernels, the definition of the others
+  bool precise = false;        ///< f32 activations for matrices in block formats, instead of int8
+  std::vector<int> cpus = {};  ///< [threads] where the threads run; empty: where the system wants
+  int32_t max_rows = 512;      ///< largest number of rows in a step
 };
 
 /// Both ports on the CPU. Activations are f32; a matrix in a block format (Q8_0, Q4_0, Q4_K) is multiplied with

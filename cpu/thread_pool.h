@@ -3,14 +3,16 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 namespace moraine::cpu {
 
 /// A fixed number of threads for parallel loops, kept between calls: a oneTBB arena, of which the caller is one thread.
 class ThreadPool {
  public:
-  /// `threads` ≥ 1; 0: as many as cores this process may use.
-  explicit ThreadPool(int threads);
+  /// `threads` ≥ 1; 0: as many as cores this process may use. `cpus` [threads], or empty: while worker w takes part in
+  /// loops it stays on cpus[w], if the system lets it. Worker 0 is the caller and goes where it likes.
+  explicit ThreadPool(int threads, std::vector<int> cpus = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "cpu/kernels.h"
@@ -45,9 +46,13 @@ struct WorkerScratch {
 /// What every part of the CPU backend computes with: kernels, threads, one scratch per thread.
 class Workers {
  public:
-  /// `threads` as in ThreadPool. `precise`: matrices in block formats are multiplied with f32 activations, too.
-  Workers(const KernelTable& kernels, int threads, bool precise = false)
-      : kernels_(kernels), pool_(threads), precise_(precise), scratch_(static_cast<size_t>(pool_.threads())) {}
+  /// `threads` and `cpus` as in ThreadPool. `precise`: matrices in block formats are multiplied with f32 activations,
+  /// too.
+  Workers(const KernelTable& kernels, int threads, bool precise = false, std::vector<int> cpus = {})
+      : kernels_(kernels),
+        pool_(threads, std::move(cpus)),
+        precise_(precise),
+        scratch_(static_cast<size_t>(pool_.threads())) {}
 
   const KernelTable& kernels() const { return kernels_; }
   int threads() const { return pool_.threads(); }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -86,6 +87,27 @@ Topology Topology::synthetic(const std::string& description) {
     throw quant::Error(quant::ErrorKind::kUsage, {.what = "no synthetic topology of hwloc", .item = description});
   }
   return read_topology(handle.get());
+}
+
+std::vector<int> Topology::worker_cpus(int threads) const {
+  if (numa_nodes.size() < 2 || threads < 1 || threads > core_count) return {};
+  std::vector<std::vector<int>> nodes;  // their cores' first hardware threads
+  for (const NumaNode& node : numa_nodes) {
+    std::vector<int>& cores = nodes.emplace_back();
+    std::ranges::copy_if(first_cpus, std::back_inserter(cores),
+                         [&](int cpu) { return std::ranges::binary_search(node.cpus, cpu); });
+  }
+  size_t cores_of_nodes = 0;
+  for (const std::vector<int>& cores : nodes) cores_of_nodes += cores.size();
+  if (cores_of_nodes != first_cpus.size()) return {};  // cores of no node, or of two: no such placement
+  std::vector<int> cpus;
+  int64_t cores_before = 0, placed = 0;
+  for (const std::vector<int>& cores : nodes) {
+    cores_before += std::ssize(cores);
+    const int64_t placed_after = cores_before * threads / core_count;
+    for (int64_t i = 0; placed < placed_after; ++i, ++placed) cpus.push_back(cores[static_cast<size_t>(i)]);
+  }
+  return cpus;
 }
 
 std::string Topology::text() const {

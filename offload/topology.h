@@ -32,6 +32,11 @@ struct Topology {
   /// A machine made up for a test, in hwloc's words: "numa:2 l3:1 core:4 pu:2". Throws quant::Error(kUsage).
   static Topology synthetic(const std::string& description);
 
+  /// Where `threads` workers run, the system's number of a core for each: spread over the nodes by their cores, those
+  /// of a node side by side. Empty, which is to leave it to the system, on a machine of one node and for more workers
+  /// than cores.
+  std::vector<int> worker_cpus(int threads) const;
+
   /// One line for people.
   std::string text() const;
 };

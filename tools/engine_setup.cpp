@@ -10,6 +10,7 @@
 #include "cpu/isa.h"
 #include "offload/memory_limit.h"
 #include "offload/memory_plan.h"
+#include "offload/topology.h"
 #include "quant/error.h"
 #include "quant/safetensors.h"
 #include "runtime/model_source.h"
@@ -97,6 +98,7 @@ std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Conso
                              .expert_backend = nullptr};
   cpu::CpuOptions cpu_options;
   cpu_options.threads = thread_count(options);
+  cpu_options.cpus = offload::Topology::detect().worker_cpus(cpu_options.threads);
   cpu_options.reference = options.reference;
   cpu_options.precise = options.precise;
   const offload::MemoryPlan plan = make_plan(checkpoint, config, parts.experts, cpu_options.max_rows, options);

@@ -1,7 +1,9 @@
 #include "cpu/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <stdexcept>
 #include <thread>
@@ -37,6 +39,48 @@ TEST(ThreadPool, AWorkerRunsOneTaskAtATime) {
     --busy[static_cast<size_t>(worker)];
   });
   EXPECT_FALSE(overlapped);
+}
+
+/// The CPUs that this thread may use.
+std::vector<int> allowed_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  EXPECT_EQ(::sched_getaffinity(0, sizeof(set), &set), 0);
+  std::vector<int> cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(static_cast<size_t>(cpu), &set)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+/// Runs a loop in which both of two workers take part and returns where worker 1 was allowed to run.
+std::vector<int> cpus_of_worker_1(ThreadPool& pool) {
+  std::vector<int> cpus;
+  std::atomic<int> started = 0;
+  pool.parallel_for(2, [&](int64_t, int worker) {
+    ++started;
+    while (started < 2) std::this_thread::yield();
+    if (worker == 1) cpus = allowed_cpus();
+  });
+  return cpus;
+}
+
+TEST(ThreadPool, WorkersStayOnTheirCpusAndTheCallerIsFree) {
+  const std::vector<int> all = allowed_cpus();
+  for (const int cpu : {all.front(), all.back()}) {
+    ThreadPool pool(2, {all.front(), cpu});
+    EXPECT_EQ(cpus_of_worker_1(pool), std::vector<int>{cpu});
+    EXPECT_EQ(allowed_cpus(), all);
+  }
+}
+
+TEST(ThreadPool, ACpuThatTheProcessMayNotUseChangesNothing) {
+  for (const int cpu : {CPU_SETSIZE - 1, CPU_SETSIZE + 5, -1}) {
+    ThreadPool pool(2, {0, cpu});
+    const std::vector<int> cpus = cpus_of_worker_1(pool);
+    EXPECT_EQ(std::ranges::find(cpus, cpu), cpus.end()) << cpu;
+    EXPECT_FALSE(cpus.empty());
+  }
 }
 
 TEST(ThreadPool, ZeroMeansEveryCore) {

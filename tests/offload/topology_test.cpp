@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <vector>
+
 #include "quant/error.h"
 
 namespace moraine::offload {
@@ -31,6 +35,30 @@ TEST(Topology, CountsTwoNodesOfFourCoresWithTwoThreads) {
   EXPECT_EQ(topology.first_cpus, (std::vector<int>{0, 2, 4, 6, 8, 10, 12, 14}));
   EXPECT_FALSE(topology.memory_limit);
   EXPECT_EQ(topology.text(), "8 cores, 16 threads, 2 NUMA nodes, 16.0 GiB RAM, L2 1.0 MiB, L3 64 MiB");
+}
+
+TEST(Topology, PlacesWorkersOnTheCoresOfAllNodes) {
+  const Topology two = Topology::synthetic("numa:2 core:4 pu:2");
+  EXPECT_EQ(two.worker_cpus(8), (std::vector<int>{0, 2, 4, 6, 8, 10, 12, 14}));
+  EXPECT_EQ(two.worker_cpus(4), (std::vector<int>{0, 2, 8, 10}));
+  EXPECT_EQ(two.worker_cpus(3), (std::vector<int>{0, 8, 10}));
+  EXPECT_EQ(two.worker_cpus(1), (std::vector<int>{8}));
+  for (const int threads : {0, 9}) EXPECT_TRUE(two.worker_cpus(threads).empty()) << threads;
+  const Topology three = Topology::synthetic("numa:3 core:2 pu:1");
+  for (int threads = 1; threads <= 6; ++threads) {
+    std::vector<int> cpus = three.worker_cpus(threads);
+    ASSERT_EQ(std::ssize(cpus), threads);
+    EXPECT_TRUE(std::ranges::is_sorted(cpus));
+    EXPECT_EQ(std::ranges::adjacent_find(cpus), cpus.end());
+    for (int node = 0; node < 3; ++node) {
+      const auto here = std::ranges::count_if(cpus, [&](int cpu) { return cpu / 2 == node; });
+      EXPECT_LE(std::abs(here * 3 - threads), 2) << threads;
+    }
+  }
+}
+
+TEST(Topology, LeavesOneNodeToTheSystem) {
+  EXPECT_TRUE(Topology::synthetic("numa:1 core:4 pu:2").worker_cpus(4).empty());
 }
 
 TEST(Topology, RefusesNonsense) {
