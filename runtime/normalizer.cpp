@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "quant/error.h"
+#include "runtime/unicode_tables.h"
 
 namespace moraine::runtime {
 namespace {
@@ -18,6 +20,7 @@ bool is_surely_nfc(std::string_view text) {
 }
 
 uint8_t combining_class(int32_t codepoint) {
+  if (is_unknown_to_nfc(codepoint)) return 0;
   return static_cast<uint8_t>(utf8proc_get_property(codepoint)->combining_class);
 }
 
@@ -31,6 +34,10 @@ void decompose(std::string_view text, std::vector<int32_t>& codepoints) {
     MORAINE_CHECK(length > 0);
     bytes += length;
     left -= length;
+    if (is_unknown_to_nfc(codepoint)) {
+      codepoints.push_back(codepoint);
+      continue;
+    }
     std::array<utf8proc_int32_t, 32> parts;  // the longest canonical decomposition has 4
     const utf8proc_ssize_t count =
         utf8proc_decompose_char(codepoint, parts.data(), static_cast<utf8proc_ssize_t>(parts.size()),
@@ -51,6 +58,19 @@ void order_marks(std::vector<int32_t>& codepoints) {
   }
 }
 
+/// Composes a stretch of ordered characters, and appends it.
+void append_composed(std::span<int32_t> codepoints, std::string& text) {
+  const utf8proc_ssize_t count =
+      utf8proc_normalize_utf32(codepoints.data(), static_cast<utf8proc_ssize_t>(codepoints.size()),
+                               static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
+  MORAINE_CHECK(count >= 0);
+  for (utf8proc_ssize_t i = 0; i < count; ++i) {
+    std::array<utf8proc_uint8_t, 4> bytes;
+    const utf8proc_ssize_t length = utf8proc_encode_char(codepoints[static_cast<size_t>(i)], bytes.data());
+    text.append(reinterpret_cast<const char*>(bytes.data()), static_cast<size_t>(length));
+  }
+}
+
 }  // namespace
 
 std::string normalize_nfc(std::string_view text) {
@@ -59,17 +79,13 @@ std::string normalize_nfc(std::string_view text) {
   codepoints.reserve(text.size());
   decompose(text, codepoints);
   order_marks(codepoints);
-  const utf8proc_ssize_t count =
-      utf8proc_normalize_utf32(codepoints.data(), static_cast<utf8proc_ssize_t>(codepoints.size()),
-                               static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
-  MORAINE_CHECK(count >= 0);
-
   std::string composed;
   composed.reserve(text.size());
-  for (utf8proc_ssize_t i = 0; i < count; ++i) {
-    std::array<utf8proc_uint8_t, 4> bytes;
-    const utf8proc_ssize_t length = utf8proc_encode_char(codepoints[static_cast<size_t>(i)], bytes.data());
-    composed.append(reinterpret_cast<const char*>(bytes.data()), static_cast<size_t>(length));
+  // Nothing composes with a character that is not known, nor across it.
+  for (auto begin = codepoints.begin(); begin != codepoints.end();) {
+    const auto unknown = std::find_if(begin + 1, codepoints.end(), is_unknown_to_nfc);
+    append_composed({begin, unknown}, composed);
+    begin = unknown;
   }
   return composed;
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "quant/error.h"
+#include "runtime/unicode_tables.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -28,8 +29,18 @@ constexpr std::string_view kLlama3Regexes[] = {
     R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
 };
 
-/// `regex` with \s and \S spelled out. They mean Unicode White_Space; PCRE2's \s would also match U+180E.
-std::string spell_out_white_space(std::string_view regex) {
+/// What \p{name} lacks where the system's PCRE2 knows an older Unicode.
+std::string_view newer_in_class(char name) {
+  for (const NewerInClass& newer : kNewerInClasses) {
+    if (newer.name == name) return newer.ranges;
+  }
+  MORAINE_CHECK(false);
+  return {};
+}
+
+/// `regex` with \s and \S spelled out, and with Unicode 16's characters in \p{…}. \s means Unicode White_Space; PCRE2's
+/// would also match U+180E.
+std::string spell_out_classes(std::string_view regex) {
   constexpr std::string_view kWhiteSpace = R"(\x09-\x0d\x{85}\p{Z})";
   std::string out;
   bool in_class = false;
@@ -41,6 +52,14 @@ std::string spell_out_white_space(std::string_view regex) {
       } else if (escaped == 'S') {
         MORAINE_CHECK(!in_class);
         out.append("[^").append(kWhiteSpace).append("]");
+      } else if (escaped == 'p') {
+        const std::string_view property = regex.substr(i - 1, 5);  // \p{X}
+        MORAINE_CHECK(property.size() == 5 && property[2] == '{' && property[4] == '}');
+        out.append(in_class ? "" : "[")
+            .append(property)
+            .append(newer_in_class(property[3]))
+            .append(in_class ? "" : "]");
+        i += 3;
       } else {
         out.append({'\\', escaped});
       }
@@ -104,7 +123,7 @@ std::span<const std::string_view> pre_tokenizer_regexes(PreTokenizerKind kind) {
 class PreTokenizer::Regex {
  public:
   explicit Regex(std::string_view text) {
-    const std::string spelled_out = spell_out_white_space(text);
+    const std::string spelled_out = spell_out_classes(text);
     int error_code = 0;
     PCRE2_SIZE error_offset = 0;
     code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(spelled_out.data()), spelled_out.size(),

@@ -37,6 +37,15 @@ TEST(PreTokenizer, Digits) {
   EXPECT_THAT(split(kQwen2, "123"), ElementsAre("1", "2", "3"));
 }
 
+TEST(PreTokenizer, KnowsTheCharactersOfUnicode16) {
+  // A letter (CJK extension H, Unicode 15) and a digit (Myanmar, Unicode 16) that Debian 12's PCRE2 does not know.
+  for (const auto kind : {kDeepSeekV3, kQwen2, kLlama3}) {
+    EXPECT_THAT(split(kind, "a\U00031350b"), ElementsAre("a\U00031350b"));
+    EXPECT_THAT(split(kind, "a\U000116D0"), ElementsAre("a", "\U000116D0"));
+  }
+  EXPECT_THAT(split(kLlama3, "\U000116D0\U000116D1"), ElementsAre("\U000116D0\U000116D1"));
+}
+
 TEST(PreTokenizer, ARunOfSpacesLeavesItsLastToTheWord) {
   for (const auto kind : {kDeepSeekV3, kQwen2, kLlama3}) {
     EXPECT_THAT(split(kind, "a   b"), ElementsAre("a", "  ", " b"));
