@@ -58,6 +58,12 @@ void order_marks(std::vector<int32_t>& codepoints) {
   }
 }
 
+/// A character that composes with nothing, nor does anything across it. U+11A7 stands one before the first trailing
+/// consonant; utf8proc takes it for one and drops it.
+bool composes_never(int32_t codepoint) {
+  return is_unknown_to_nfc(codepoint) || codepoint == 0x11A7;
+}
+
 /// Composes a stretch of ordered characters, and appends it.
 void append_composed(std::span<int32_t> codepoints, std::string& text) {
   const utf8proc_ssize_t count =
@@ -81,11 +87,10 @@ std::string normalize_nfc(std::string_view text) {
   order_marks(codepoints);
   std::string composed;
   composed.reserve(text.size());
-  // Nothing composes with a character that is not known, nor across it.
   for (auto begin = codepoints.begin(); begin != codepoints.end();) {
-    const auto unknown = std::find_if(begin + 1, codepoints.end(), is_unknown_to_nfc);
-    append_composed({begin, unknown}, composed);
-    begin = unknown;
+    const auto end = std::find_if(begin + 1, codepoints.end(), composes_never);
+    append_composed({begin, end}, composed);
+    begin = end;
   }
   return composed;
 }

@@ -34,6 +34,11 @@ TEST(NormalizeNfc, MarksOfANewerUnicodeStayWhereTheyAre) {
   EXPECT_EQ(normalize_nfc("\U00011938"), "\U00011938");
 }
 
+TEST(NormalizeNfc, WhatStandsBeforeTheTrailingConsonantsIsNone) {
+  EXPECT_EQ(normalize_nfc("\uc5b4\u11a7"), "\uc5b4\u11a7");
+  EXPECT_EQ(normalize_nfc("\uc5b4\u11a8"), "\uc5b5");
+}
+
 TEST(NormalizeNfc, PiledUpMarksTakeNoQuadraticTime) {
   std::string marks = "a";
   for (int i = 0; i < 150'000; ++i)
