@@ -72,6 +72,7 @@ void ExpertCache::loaded(int slot) {
   MORAINE_CHECK(entry.state == State::kLoading);
   entry.state = State::kReady;
   policy_->inserted(slot, entry.id);
+  if (entry.unused_prefetch) policy_->hinted(slot);
 }
 
 void ExpertCache::failed(int slot) {
@@ -93,7 +94,6 @@ void ExpertCache::unpin(int slot) {
 
 bool ExpertCache::use(int slot) {
   Slot& entry = at(slot);
-  if (entry.state == State::kReady) policy_->touched(slot);
   if (!std::exchange(entry.unused_prefetch, false)) return false;
   --unused_prefetch_count_;
   return true;
@@ -101,7 +101,7 @@ bool ExpertCache::use(int slot) {
 
 void ExpertCache::touch(int slot) {
   MORAINE_CHECK(at(slot).state == State::kReady);
-  policy_->touched(slot);
+  policy_->hinted(slot);
 }
 
 }  // namespace moraine::offload

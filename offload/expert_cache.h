@@ -39,7 +39,9 @@ class ExpertCache {
   void pin(int slot);
   void unpin(int slot);
   int pins(int slot) const { return at(slot).pins; }
-  /// The record in `slot` is wanted now. True if it was prefetched and this is its first use.
+  /// `id` is wanted now, whether it is in a slot or not; see EvictionPolicy::wanted().
+  void wanted(ExpertId id, bool in_scan) { policy_->wanted(id, in_scan); }
+  /// The record in `slot` is used. True if it was prefetched and this is its first use.
   bool use(int slot);
   /// The Ready record in `slot` is likely to be wanted soon.
   void touch(int slot);
@@ -51,6 +53,8 @@ class ExpertCache {
   /// Slots that hold, or load, a prefetched record that nobody wanted yet.
   int unused_prefetch_count() const { return unused_prefetch_count_; }
   uint64_t evictions() const { return evictions_; }
+  /// See EvictionPolicy::hottest().
+  std::vector<ExpertId> hottest() const { return policy_->hottest(); }
 
  private:
   struct Slot {

@@ -19,6 +19,7 @@ void StoreCounters::visit(const std::function<void(const char*, uint64_t)>& visi
   visitor("bytes_read", bytes_read);
   visitor("bytes_prefetched", bytes_prefetched);
   visitor("stall_us", stall_us);
+  visitor("busy_us", busy_us);
 }
 
 StoreCounters operator-(const StoreCounters& after, const StoreCounters& before) {
@@ -32,7 +33,8 @@ StoreCounters operator-(const StoreCounters& after, const StoreCounters& before)
           .rereads = after.rereads - before.rereads,
           .bytes_read = after.bytes_read - before.bytes_read,
           .bytes_prefetched = after.bytes_prefetched - before.bytes_prefetched,
-          .stall_us = after.stall_us - before.stall_us};
+          .stall_us = after.stall_us - before.stall_us,
+          .busy_us = after.busy_us - before.busy_us};
 }
 
 ExpertLease::ExpertLease(ExpertLease&& other) noexcept

@@ -45,6 +45,7 @@ struct StoreCounters {
   uint64_t bytes_read = 0;
   uint64_t bytes_prefetched = 0;
   uint64_t stall_us = 0;  ///< time callers waited in LeaseStream::next()
+  uint64_t busy_us = 0;   ///< time in which at least one read was under way
 
   /// Calls visit(name, value) for each counter, in this order.
   void visit(const std::function<void(const char*, uint64_t)>& visitor) const;

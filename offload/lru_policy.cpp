@@ -4,34 +4,47 @@
 
 namespace moraine::offload {
 
-LruPolicy::LruPolicy(int slot_count) : places_(static_cast<size_t>(slot_count), slots_.end()) {}
+LruPolicy::LruPolicy(int slot_count) : places_(static_cast<size_t>(slot_count), order_.end()) {}
 
-std::list<int>::iterator& LruPolicy::place(int slot) {
+LruPolicy::Places::iterator& LruPolicy::place(int slot) {
   MORAINE_CHECK(slot >= 0 && static_cast<size_t>(slot) < places_.size());
   return places_[static_cast<size_t>(slot)];
 }
 
-void LruPolicy::inserted(int slot, ExpertId) {
-  MORAINE_CHECK(place(slot) == slots_.end());
-  place(slot) = slots_.insert(slots_.end(), slot);
+void LruPolicy::wanted(ExpertId id, bool) {
+  const auto found = slot_of_.find(id);
+  if (found != slot_of_.end()) hinted(found->second);
 }
 
-void LruPolicy::touched(int slot) {
-  MORAINE_CHECK(place(slot) != slots_.end());
-  slots_.splice(slots_.end(), slots_, place(slot));
+void LruPolicy::hinted(int slot) {
+  MORAINE_CHECK(place(slot) != order_.end());
+  order_.splice(order_.end(), order_, place(slot));
+}
+
+void LruPolicy::inserted(int slot, ExpertId id) {
+  MORAINE_CHECK(place(slot) == order_.end());
+  place(slot) = order_.insert(order_.end(), {id, slot});
+  slot_of_[id] = slot;
 }
 
 void LruPolicy::removed(int slot) {
-  MORAINE_CHECK(place(slot) != slots_.end());
-  slots_.erase(place(slot));
-  place(slot) = slots_.end();
+  MORAINE_CHECK(place(slot) != order_.end());
+  slot_of_.erase(place(slot)->id);
+  order_.erase(place(slot));
+  place(slot) = order_.end();
 }
 
 int LruPolicy::victim(const std::function<bool(int slot)>& may_evict) const {
-  for (const int slot : slots_) {
-    if (may_evict(slot)) return slot;
+  for (const Place& oldest : order_) {
+    if (may_evict(oldest.slot)) return oldest.slot;
   }
   return -1;
+}
+
+std::vector<ExpertId> LruPolicy::hottest() const {
+  std::vector<ExpertId> ids;
+  for (auto newest = order_.rbegin(); newest != order_.rend(); ++newest) ids.push_back(newest->id);
+  return ids;
 }
 
 }  // namespace moraine::offload

@@ -1,27 +1,37 @@
 #pragma once
 
 #include <list>
+#include <unordered_map>
 #include <vector>
 
 #include "offload/eviction_policy.h"
 
 namespace moraine::offload {
 
-/// Gives up the record that was wanted longest ago.
+/// Gives up the record that was wanted, hinted or loaded longest ago. The yardstick for LfruPolicy, which the store
+/// uses.
 class LruPolicy : public EvictionPolicy {
  public:
   explicit LruPolicy(int slot_count);
 
+  void wanted(ExpertId id, bool in_scan) override;
+  void hinted(int slot) override;
   void inserted(int slot, ExpertId id) override;
-  void touched(int slot) override;
   void removed(int slot) override;
   int victim(const std::function<bool(int slot)>& may_evict) const override;
+  std::vector<ExpertId> hottest() const override;
 
  private:
-  std::list<int>::iterator& place(int slot);
+  struct Place {
+    ExpertId id;
+    int slot = -1;
+  };
+  using Places = std::list<Place>;
+  Places::iterator& place(int slot);
 
-  std::list<int> slots_;                          // wanted longest ago first
-  std::vector<std::list<int>::iterator> places_;  // [slot_count] end(): not in slots_
+  Places order_;                          // oldest first
+  std::vector<Places::iterator> places_;  // [slot_count] end(): not in order_
+  std::unordered_map<ExpertId, int> slot_of_;
 };
 
 }  // namespace moraine::offload

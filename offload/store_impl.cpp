@@ -7,7 +7,7 @@
 #include <system_error>
 #include <utility>
 
-#include "offload/lru_policy.h"
+#include "offload/lfru_policy.h"
 
 namespace moraine::offload {
 namespace {
@@ -37,15 +37,22 @@ int finish_thread_count(const StoreOptions& options, bool reads_in_place) {
   return reads_in_place ? std::min(machine, 2) : machine;
 }
 
+std::unordered_map<int32_t, size_t> layer_sizes(const ExpertRecordSource& source) {
+  std::unordered_map<int32_t, size_t> sizes;
+  for (const ExpertId id : source.experts()) ++sizes[id.layer];
+  return sizes;
+}
+
 }  // namespace
 
 StoreImpl::StoreImpl(std::shared_ptr<const ExpertRecordSource> source, const StoreOptions& options, int min_slots,
                      std::unique_ptr<BlockReader> reader)
     : source_(std::move(source)),
       options_(options),
+      layer_sizes_(layer_sizes(*source_)),
       arena_(source_->max_record_bytes(), slot_count_for(*source_, options.budget_bytes, min_slots), options.memory),
       reader_(std::move(reader)),
-      cache_(arena_.slot_count(), std::make_unique<LruPolicy>(arena_.slot_count())) {
+      cache_(arena_.slot_count(), std::make_unique<LfruPolicy>(arena_.slot_count())) {
   try {
     for (int i = finish_thread_count(options_, source_->reads_in_place()); i > 0; --i) {
       finish_threads_.emplace_back([this] { run_finish(); });
@@ -81,6 +88,10 @@ bool StoreImpl::is_known(ExpertId id) const {
   return std::binary_search(experts.begin(), experts.end(), id);
 }
 
+bool StoreImpl::is_scan(std::span<const ExpertId> wanted) const {
+  return !wanted.empty() && wanted.size() * 2 > layer_sizes_.at(wanted[0].layer);
+}
+
 void StoreImpl::wake_if_useful() {
   if (!demand_.empty() || prefetcher_.has_hints()) reader_->wake();
 }
@@ -112,9 +123,11 @@ LeaseStream StoreImpl::acquire(std::span<const ExpertId> wanted) {
   const std::lock_guard lock(mutex_);
   ++open_streams_;
   // Hits are pinned before the first miss is queued, so that no miss takes their slots.
+  for (const ExpertId id : wanted) MORAINE_CHECK(is_known(id));
+  const bool in_scan = is_scan(wanted);
   std::vector<ExpertId> missing;
   for (const ExpertId id : wanted) {
-    MORAINE_CHECK(is_known(id));
+    cache_.wanted(id, in_scan);
     const int slot = cache_.find(id);
     if (slot < 0 || cache_.state(slot) != ExpertCache::State::kReady) {
       missing.push_back(id);
@@ -149,6 +162,7 @@ void StoreImpl::want(StreamState& stream, ExpertId id) {
   const auto same_stream = std::find(load.waiters.begin(), load.waiters.end(), &stream);
   MORAINE_CHECK(same_stream == load.waiters.end());  // duplicates in `wanted`
   load.waiters.push_back(&stream);
+  if (load.slot >= 0) ++stream.ahead;
   if (load.is_prefetch && cache_.use(load.slot)) {
     ++counters_.late_prefetches;
     ++counters_.useful_prefetches;
@@ -190,6 +204,10 @@ std::optional<ExpertLease> StoreImpl::next(StreamState& stream) {
   stream.arrivals.pop_front();
   --stream.left;
   ++moves_;
+  if (arrival.was_read) {
+    --stream.ahead;
+    if (!demand_.empty()) reader_->wake();
+  }
   if (arrival.error != nullptr) std::rethrow_exception(arrival.error);
   ++open_leases_;
   ExpertLease lease;

@@ -27,9 +27,11 @@ struct StreamState {
   struct Arrival {
     ExpertId id;
     int slot = -1;
+    bool was_read = false;  // for this stream, not found in RAM
     std::exception_ptr error = nullptr;
   };
   StoreImpl* store = nullptr;
+  int ahead = 0;                 // records begun to be read for this stream and not delivered yet
   size_t left = 0;               // records not delivered yet
   std::deque<Arrival> arrivals;  // of these, in the order of delivery
   std::condition_variable changed;
@@ -82,6 +84,7 @@ class StoreImpl {
   void want(StreamState& stream, ExpertId id);
   void wait_for_arrival(std::unique_lock<std::mutex>& lock, StreamState& stream);
   bool is_known(ExpertId id) const;
+  bool is_scan(std::span<const ExpertId> wanted) const;
   void wake_if_useful();
 
   // I/O and finish side: store_loading.cpp. All but the loops expect mutex_ to be held.
@@ -95,6 +98,8 @@ class StoreImpl {
   void give_raw(Load& load);
   void put_reads(Load& load);
   bool reads_for_someone() const;
+  bool may_begin(const Load& load) const;
+  void count_reads(int change);
   void on_read(ReadCompletion& completion);
   void on_reader_broken(std::exception_ptr error);
   void finish(std::unique_lock<std::mutex>& lock, Load& load);
@@ -105,6 +110,7 @@ class StoreImpl {
 
   const std::shared_ptr<const ExpertRecordSource> source_;
   const StoreOptions options_;
+  const std::unordered_map<int32_t, size_t> layer_sizes_;  // experts of each layer
   HostArena arena_;
   const std::unique_ptr<BlockReader> reader_;
 
@@ -123,8 +129,9 @@ class StoreImpl {
   size_t open_leases_ = 0;
   uint64_t moves_ = 0;  // everything that could end a wait
   int reads_in_flight_ = 0;
-  std::exception_ptr broken_;                     // the reader's last words; nothing is read any more
-  std::vector<std::unique_ptr<Load>> abandoned_;  // with memory that a broken reader may still write to
+  std::chrono::steady_clock::time_point busy_since_;  // if reads are in flight
+  std::exception_ptr broken_;                         // the reader's last words; nothing is read any more
+  std::vector<std::unique_ptr<Load>> abandoned_;      // with memory that a broken reader may still write to
   bool stopping_ = false;
   std::condition_variable has_finish_work_;
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -53,14 +54,30 @@ void StoreImpl::begin_loads() {
   if (demand_.empty() && !reads_for_someone()) begin_prefetches();
 }
 
+bool StoreImpl::may_begin(const Load& load) const {
+  // A scan wants more than there are slots: taking them all at once would empty the cache of what is worth most.
+  constexpr int kLeastAhead = 16, kMostAhead = 64;
+  constexpr uint64_t kAheadBytes = 128u << 20;
+  const uint64_t records = kAheadBytes / std::max<uint64_t>(arena_.slot_bytes(), 1);
+  const int most = std::max({std::clamp(arena_.slot_count() / 4, kLeastAhead, kMostAhead),
+                             static_cast<int>(std::min<uint64_t>(records, std::numeric_limits<int>::max()))});
+  return std::any_of(load.waiters.begin(), load.waiters.end(),
+                     [&](const StreamState* waiter) { return waiter->ahead < most; });
+}
+
 void StoreImpl::begin_demand() {
-  while (!demand_.empty()) {
-    Load& load = *demand_.front();
+  for (size_t i = 0; i < demand_.size();) {
+    Load& load = *demand_[i];
+    if (!may_begin(load)) {
+      ++i;
+      continue;
+    }
     load.raw_bytes = raw_bytes(load.id);
     if (staged_bytes_ > 0 && staged_bytes_ + load.raw_bytes > options_.staging_bytes) return;
     const int slot = cache_.take(load.id);
     if (slot < 0) return;
-    demand_.pop_front();
+    demand_.erase(demand_.begin() + static_cast<ptrdiff_t>(i));
+    for (StreamState* waiter : load.waiters) ++waiter->ahead;
     start(load, slot);
   }
 }
@@ -127,7 +144,7 @@ void StoreImpl::put_reads(Load& load) {
   MORAINE_CHECK(!in_place || (extents.size() == 1 && extents[0].size_bytes == target.size()));
   load.failure.reset();
   load.reads_left = static_cast<int>(extents.size());
-  reads_in_flight_ += load.reads_left;
+  count_reads(load.reads_left);
   uint64_t position_bytes = 0;
   for (const Extent& extent : extents) {
     requests_.push_back({.tag = tag_of(load.id),
@@ -139,9 +156,18 @@ void StoreImpl::put_reads(Load& load) {
   }
 }
 
+void StoreImpl::count_reads(int change) {
+  const auto now = std::chrono::steady_clock::now();
+  if (reads_in_flight_ == 0) busy_since_ = now;
+  reads_in_flight_ += change;
+  if (reads_in_flight_ > 0) return;
+  const auto busy = std::chrono::duration_cast<std::chrono::microseconds>(now - busy_since_);
+  counters_.busy_us += static_cast<uint64_t>(busy.count());
+}
+
 void StoreImpl::on_read(ReadCompletion& completion) {
   Load& load = *loads_.at(id_of(completion.tag));
-  --reads_in_flight_;
+  count_reads(-1);
   ++moves_;
   counters_.bytes_read += completion.bytes_read;
   if (load.is_prefetch) counters_.bytes_prefetched += completion.bytes_read;
@@ -212,7 +238,7 @@ void StoreImpl::succeed(Load& load) {
   cache_.loaded(load.slot);
   for (StreamState* waiter : load.waiters) {
     cache_.pin(load.slot);
-    waiter->arrivals.push_back({.id = load.id, .slot = load.slot});
+    waiter->arrivals.push_back({.id = load.id, .slot = load.slot, .was_read = true});
     waiter->changed.notify_all();
   }
   end(load);
@@ -236,7 +262,7 @@ void StoreImpl::fail(Load& load, std::exception_ptr error, bool can_reread) {
 
 void StoreImpl::deliver_error(Load& load, const std::exception_ptr& error) {
   for (StreamState* waiter : load.waiters) {
-    waiter->arrivals.push_back({.id = load.id, .error = error});
+    waiter->arrivals.push_back({.id = load.id, .was_read = load.slot >= 0, .error = error});
     waiter->changed.notify_all();
   }
   load.waiters.clear();

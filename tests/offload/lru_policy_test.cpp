@@ -19,9 +19,11 @@ TEST(LruPolicy, GivesUpWhatWasWantedLongestAgo) {
   policy.inserted(2, {1, 12});
   EXPECT_EQ(policy.victim(anything), 0);
 
-  // The first is wanted again: now the second is.
-  policy.touched(0);
+  // The first is wanted again: now the second is. What is not there can be wanted as well.
+  policy.wanted({1, 10}, false);
+  policy.wanted({1, 99}, false);
   EXPECT_EQ(policy.victim(anything), 1);
+  EXPECT_EQ(policy.hottest(), (std::vector<ExpertId>{{1, 10}, {1, 12}, {1, 11}}));
 
   // The second is in use and must stay: the third goes.
   EXPECT_EQ(policy.victim([](int slot) { return slot != 1; }), 2);
@@ -31,7 +33,7 @@ TEST(LruPolicy, GivesUpWhatWasWantedLongestAgo) {
   policy.removed(2);
   policy.inserted(2, {2, 5});
   EXPECT_EQ(policy.victim(anything), 1);
-  policy.touched(1);
+  policy.hinted(1);
   EXPECT_EQ(policy.victim(anything), 0);
 }
 
