@@ -19,6 +19,12 @@ std::span<const RoutedExpert> MoeLayer::run(int layer, int32_t row_count) {
   return chosen_;
 }
 
+void MoeLayer::hint(int layer, int32_t row_count) {
+  if (!store_.wants_hints()) return;
+  predictor_.set_row_count(row_count);
+  store_.hint(predictor_.likely(layer));
+}
+
 void MoeLayer::route(int layer, int32_t row_count) {
   const auto rows = static_cast<size_t>(row_count);
   const auto n_experts = static_cast<size_t>(model_.config.n_routed_experts);
@@ -61,10 +67,7 @@ void MoeLayer::group_by_expert(int layer, int32_t row_count) {
 void MoeLayer::compute(int layer, int32_t row_count) {
   routed_.resize(normed_.size());
   offload::LeaseStream stream = store_.acquire(wanted_);
-  if (store_.wants_hints()) {
-    predictor_.set_row_count(row_count);
-    store_.hint(predictor_.likely(layer + 1));
-  }
+  hint(layer + 1, row_count);
   experts_.begin_experts(normed_, row_count, layouts_[static_cast<size_t>(layer)], router_.num_experts_per_tok());
   dense_.shared_expert(layer);
   std::vector<offload::ExpertLease> leases;

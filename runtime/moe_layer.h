@@ -23,6 +23,9 @@ class MoeLayer {
   /// Runs `layer` for the step's rows. Returns the experts chosen, valid until the next call: [rows,
   /// num_experts_per_tok].
   std::span<const RoutedExpert> run(int layer, int32_t row_count);
+  /// Hints the experts that `layer`, a later one, is likely to want of the step's rows; nothing unless it is a MoE
+  /// layer.
+  void hint(int layer, int32_t row_count);
 
  private:
   void route(int layer, int32_t row_count);

@@ -34,6 +34,7 @@ void Transformer::walk(const StepBatch& batch, const std::function<bool()>& stop
       const std::span<const RoutedExpert> chosen = moe_layer_.run(layer, row_count);
       if (observer != nullptr) observer->routed(layer, chosen);
     } else {
+      moe_layer_.hint(layer + 1, row_count);
       dense_.dense_ffn(layer);
     }
     show_hidden(layer + 1);

@@ -196,10 +196,10 @@ cpu::MachineLimits compute_limits(const BenchOptions& options, int threads, cons
   return cpu::measure_machine_limits(pool, sizes);
 }
 
-std::optional<double> disk_limit(const BenchOptions& options, const std::vector<std::filesystem::path>& files,
-                                 uint64_t seed) {
-  return offload::measure_disk_gb_per_s(files,
-                                        {.reader = options.engine.reader, .max_s = options.disk_s, .seed = seed});
+std::optional<double> disk_limit(const BenchOptions& options, const std::vector<std::filesystem::path>& files) {
+  // Other places in every run: those of the last one may lie in a cache of the drive or of a virtual machine's host.
+  return offload::measure_disk_gb_per_s(
+      files, {.reader = options.engine.reader, .max_s = options.disk_s, .seed = std::random_device{}()});
 }
 
 }  // namespace
@@ -259,12 +259,12 @@ int bench(const BenchOptions& options, Console& console) {
     parts.expert_backend = timed(std::move(parts.expert_backend), times);
   });
   const std::vector<std::filesystem::path> files = engine->experts().records->files();
-  before.disk_gb_per_s = disk_limit(options, files, 1);
+  before.disk_gb_per_s = disk_limit(options, files);
   report.token = total_of(ModelCosts(engine->model(), engine->experts().layouts).decode(0.0));
   report.rows = run_benchmark(*engine, times, threads, options.plan, tell);
 
   tell("measuring the machine again");
-  BenchLimits after{.disk_gb_per_s = disk_limit(options, files, 2)};
+  BenchLimits after{.disk_gb_per_s = disk_limit(options, files)};
   engine.reset();  // its memory is wanted for the buffer
   after.compute = compute_limits(options, threads, machine);
   console.clear_redrawn();
