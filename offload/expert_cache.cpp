@@ -16,7 +16,7 @@ ExpertCache::Slot& ExpertCache::at(int slot) {
 }
 
 const ExpertCache::Slot& ExpertCache::at(int slot) const {
-  MORAINE_CHECK(slot >= 0 && slot < slot_count());
+  MORAINE_CHECK(slot >= 0 && static_cast<size_t>(slot) < slots_.size());
   return slots_[static_cast<size_t>(slot)];
 }
 
@@ -40,6 +40,7 @@ bool ExpertCache::evict(const std::function<bool(int slot)>& may_evict) {
   MORAINE_CHECK(at(victim).state == State::kReady);
   policy_->removed(victim);
   ++evictions_;
+  if (at(victim).unused_prefetch) ++wasted_prefetches_;
   empty(victim);
   return true;
 }
@@ -64,6 +65,14 @@ int ExpertCache::take_for_prefetch(ExpertId id, const std::function<bool(int slo
   if (slot < 0) return slot;
   at(slot).unused_prefetch = true;
   ++unused_prefetch_count_;
+  return slot;
+}
+
+int ExpertCache::retire() {
+  if (empty_slots_.empty() && !evict([](int) { return true; })) return -1;
+  const int slot = empty_slots_.back();
+  empty_slots_.pop_back();
+  ++retired_count_;
   return slot;
 }
 

@@ -19,7 +19,8 @@ class ExpertCache {
 
   ExpertCache(int slot_count, std::unique_ptr<EvictionPolicy> policy);
 
-  int slot_count() const { return static_cast<int>(slots_.size()); }
+  /// Slots that were not retired.
+  int slot_count() const { return static_cast<int>(slots_.size()) - retired_count_; }
   /// The slot in which the record is loading or ready, −1 if it is in none.
   int find(ExpertId id) const;
   State state(int slot) const { return at(slot).state; }
@@ -31,6 +32,9 @@ class ExpertCache {
   int take_for_prefetch(ExpertId id, const std::function<bool(int slot)>& may_evict);
   /// Gives up the policy's victim among the unpinned records that `may_evict` allows; false if there is none.
   bool evict(const std::function<bool(int slot)>& may_evict);
+  /// Takes a slot out of use for good, an empty one or the policy's victim among the unpinned; −1 if there is none.
+  int retire();
+  int empty_count() const { return static_cast<int>(empty_slots_.size()); }
   /// The load into `slot` ended well: the record is Ready. / It did not: the slot is Empty.
   void loaded(int slot);
   void failed(int slot);
@@ -53,6 +57,8 @@ class ExpertCache {
   /// Slots that hold, or load, a prefetched record that nobody wanted yet.
   int unused_prefetch_count() const { return unused_prefetch_count_; }
   uint64_t evictions() const { return evictions_; }
+  /// Prefetched records that were given up before anybody wanted them.
+  uint64_t wasted_prefetches() const { return wasted_prefetches_; }
   /// See EvictionPolicy::hottest().
   std::vector<ExpertId> hottest() const { return policy_->hottest(); }
 
@@ -74,7 +80,9 @@ class ExpertCache {
   std::unique_ptr<EvictionPolicy> policy_;
   int pinned_count_ = 0;
   int unused_prefetch_count_ = 0;
+  int retired_count_ = 0;
   uint64_t evictions_ = 0;
+  uint64_t wasted_prefetches_ = 0;
 };
 
 }  // namespace moraine::offload

@@ -18,6 +18,12 @@ void StoreCounters::visit(const std::function<void(const char*, uint64_t)>& visi
   visitor("rereads", rereads);
   visitor("bytes_read", bytes_read);
   visitor("bytes_prefetched", bytes_prefetched);
+  visitor("bytes_wasted", bytes_wasted);
+  visitor("hinted", hinted);
+  visitor("wanted_with_hint", wanted_with_hint);
+  visitor("hinted_wanted", hinted_wanted);
+  visitor("warm_reads", warm_reads);
+  visitor("slots_given_back", slots_given_back);
   visitor("stall_us", stall_us);
   visitor("busy_us", busy_us);
 }
@@ -33,6 +39,12 @@ StoreCounters operator-(const StoreCounters& after, const StoreCounters& before)
           .rereads = after.rereads - before.rereads,
           .bytes_read = after.bytes_read - before.bytes_read,
           .bytes_prefetched = after.bytes_prefetched - before.bytes_prefetched,
+          .bytes_wasted = after.bytes_wasted - before.bytes_wasted,
+          .hinted = after.hinted - before.hinted,
+          .wanted_with_hint = after.wanted_with_hint - before.wanted_with_hint,
+          .hinted_wanted = after.hinted_wanted - before.hinted_wanted,
+          .warm_reads = after.warm_reads - before.warm_reads,
+          .slots_given_back = after.slots_given_back - before.slots_given_back,
           .stall_us = after.stall_us - before.stall_us,
           .busy_us = after.busy_us - before.busy_us};
 }

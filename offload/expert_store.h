@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@
 namespace moraine::offload {
 
 class HostMemory;
+class MemoryPressure;
 
 struct StoreOptions {
   uint64_t budget_bytes = 0;  ///< for records in RAM; whole slots are taken from it
@@ -28,6 +30,13 @@ struct StoreOptions {
   uint64_t staging_bytes = 64u << 20;
   /// Where the slots' memory comes from (offload/host_arena.h); null: the system.
   std::shared_ptr<HostMemory> memory = {};
+  /// Asked every `pressure_period` how much memory to give back (offload/memory_pressure.h); null: nothing is given
+  /// back. Slots go one by one, never below `min_slots`, and do not return. Memory handed in stays whole.
+  std::shared_ptr<MemoryPressure> pressure = {};
+  std::chrono::milliseconds pressure_period{100};
+  /// Where the experts wanted most are noted at the end, to be read at the next start while nobody waits for the drive
+  /// (offload/hot_set.h); empty: nowhere.
+  std::filesystem::path hot_set_file = {};
   /// How long next() waits while nothing at all moves in the store before it calls that a programmer fault.
   std::chrono::milliseconds stuck_after{60'000};
 };
@@ -44,8 +53,14 @@ struct StoreCounters {
   uint64_t rereads = 0;  ///< records read once more after a wrong checksum or I/O error
   uint64_t bytes_read = 0;
   uint64_t bytes_prefetched = 0;
-  uint64_t stall_us = 0;  ///< time callers waited in LeaseStream::next()
-  uint64_t busy_us = 0;   ///< time in which at least one read was under way
+  uint64_t bytes_wasted = 0;      ///< of prefetched records that were evicted before they were wanted
+  uint64_t hinted = 0;            ///< experts hinted of a layer, when that layer was acquired (no scans)
+  uint64_t wanted_with_hint = 0;  ///< experts wanted of layers with a hint: recall = hinted_wanted / wanted_with_hint
+  uint64_t hinted_wanted = 0;     ///< of these, hinted: precision = hinted_wanted / hinted
+  uint64_t warm_reads = 0;        ///< records begun to be read because they were wanted before the start
+  uint64_t slots_given_back = 0;  ///< under memory pressure
+  uint64_t stall_us = 0;          ///< time callers waited in LeaseStream::next()
+  uint64_t busy_us = 0;           ///< time in which at least one read was under way
 
   /// Calls visit(name, value) for each counter, in this order.
   void visit(const std::function<void(const char*, uint64_t)>& visitor) const;
@@ -117,14 +132,15 @@ class ExpertStore {
 
   /// Experts likely to be wanted soon, likeliest first. Returns at once; a hint replaces the hints not yet begun.
   void hint(std::span<const ExpertId> likely);
-  /// False if hints would change nothing: prefetching is off, or every record of the source is in RAM. Then the caller
-  /// can save itself the prediction.
+  /// False if hints would change nothing: prefetching is off, every record of the source is in RAM, or the drive has
+  /// had no time for hints for a while (then true now and again, to see whether it has). The caller can save itself the
+  /// prediction.
   bool wants_hints() const;
   /// `wanted`: no duplicates.
   LeaseStream acquire(std::span<const ExpertId> wanted);
 
-  int slot_count() const;
-  uint64_t budget_bytes() const;    ///< bytes of the slots in fact taken
+  int slot_count() const;           ///< at present
+  uint64_t budget_bytes() const;    ///< bytes of these slots
   const char* reader_name() const;  ///< "io_uring" or "pread"
   StoreCounters counters() const;
   const ExpertRecordSource& source() const;

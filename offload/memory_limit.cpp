@@ -99,4 +99,8 @@ uint64_t available_ram_bytes(const std::optional<MemoryLimit>& limit, const std:
   return limit ? std::min(free_bytes, limit->available_bytes) : free_bytes;
 }
 
+uint64_t total_ram_bytes(const std::filesystem::path& meminfo) {
+  return read_field(meminfo, "MemTotal:").value_or(0) * 1024;
+}
+
 }  // namespace moraine::offload

@@ -21,4 +21,7 @@ std::optional<MemoryLimit> read_memory_limit(const std::filesystem::path& proces
 uint64_t available_ram_bytes(const std::optional<MemoryLimit>& limit,
                              const std::filesystem::path& meminfo = "/proc/meminfo");
 
+/// RAM of the machine: MemTotal of `meminfo`; 0 if it can't be told.
+uint64_t total_ram_bytes(const std::filesystem::path& meminfo = "/proc/meminfo");
+
 }  // namespace moraine::offload

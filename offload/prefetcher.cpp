@@ -10,10 +10,21 @@ bool Prefetcher::is_hinted(ExpertId id) const {
   return std::find(hints_.begin(), hints_.end(), id) != hints_.end();
 }
 
+size_t Prefetcher::hinted_of_layer(int32_t layer) const {
+  return static_cast<size_t>(
+      std::count_if(hints_.begin(), hints_.end(), [layer](ExpertId id) { return id.layer == layer; }));
+}
+
 void Prefetcher::replace(std::span<const ExpertId> likely, ExpertCache& cache) {
+  bool any_dropped = false;
   for (size_t i = begun_; i < hints_.size(); ++i) {
-    if (cache.find(hints_[i]) < 0) ++dropped_;
+    if (cache.find(hints_[i]) >= 0) continue;
+    ++dropped_;
+    any_dropped = true;
   }
+  if (any_begun_) lists_without_room_ = 0;
+  if (any_dropped && !any_begun_) ++lists_without_room_;
+  any_begun_ = false;
   hints_.assign(likely.begin(), likely.end());
   begun_ = 0;
   // The likeliest is touched last, so that it is given up last.
@@ -37,6 +48,7 @@ std::optional<Prefetcher::Begin> Prefetcher::next(ExpertCache& cache) {
   const int slot = cache.take_for_prefetch(id, [&](int victim) { return !is_hinted(cache.id(victim)); });
   if (slot < 0) return std::nullopt;
   ++begun_;
+  any_begun_ = true;
   ++in_flight_;
   return Begin{id, slot};
 }

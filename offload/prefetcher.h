@@ -35,16 +35,23 @@ class Prefetcher {
   void ended();
 
   bool has_hints() const { return begun_ < hints_.size(); }
+  /// Whether the latest hints named this expert, begun or not. / How many experts of that layer they named.
+  bool is_hinted(ExpertId id) const;
+  size_t hinted_of_layer(int32_t layer) const;
+  /// True if the drive had no time for any of the latest kSaturatedAfter lists of hints: then they are not worth their
+  /// prediction.
+  bool is_saturated() const { return lists_without_room_ >= kSaturatedAfter; }
+  static constexpr int kSaturatedAfter = 32;
   /// Hints that were given up: replaced before they began.
   uint64_t dropped() const { return dropped_; }
 
  private:
-  bool is_hinted(ExpertId id) const;
-
   const PrefetchLimits limits_;
   std::vector<ExpertId> hints_;  // likeliest first
   size_t begun_ = 0;             // hints_[0 .. begun_) are read, in RAM or wanted already
   int in_flight_ = 0;
+  bool any_begun_ = false;  // a read was begun for the latest list
+  int lists_without_room_ = 0;
   uint64_t dropped_ = 0;
 };
 

@@ -52,12 +52,17 @@ StoreImpl::StoreImpl(std::shared_ptr<const ExpertRecordSource> source, const Sto
       layer_sizes_(layer_sizes(*source_)),
       arena_(source_->max_record_bytes(), slot_count_for(*source_, options.budget_bytes, min_slots), options.memory),
       reader_(std::move(reader)),
+      min_slots_(std::max(1, min_slots)),
       cache_(arena_.slot_count(), std::make_unique<LfruPolicy>(arena_.slot_count())) {
+  warm_start();
   try {
     for (int i = finish_thread_count(options_, source_->reads_in_place()); i > 0; --i) {
       finish_threads_.emplace_back([this] { run_finish(); });
     }
     io_thread_ = std::jthread([this] { run_io(); });
+    if (options_.pressure != nullptr && options_.memory == nullptr) {
+      pressure_thread_ = std::jthread([this] { watch_pressure(); });
+    }
   } catch (const std::system_error& error) {
     stop_threads();
     throw quant::system_error(error.code().value(), "could not start a thread", {}, "raise the limit: ulimit -u");
@@ -70,6 +75,7 @@ StoreImpl::~StoreImpl() {
     MORAINE_CHECK(open_streams_ == 0 && open_leases_ == 0);
   }
   stop_threads();
+  note_hot_set();
 }
 
 void StoreImpl::stop_threads() {
@@ -78,6 +84,8 @@ void StoreImpl::stop_threads() {
     stopping_ = true;
   }
   reader_->wake();
+  stopped_.notify_all();
+  if (pressure_thread_.joinable()) pressure_thread_.join();
   if (io_thread_.joinable()) io_thread_.join();
   has_finish_work_.notify_all();
   finish_threads_.clear();  // joins
@@ -93,12 +101,19 @@ bool StoreImpl::is_scan(std::span<const ExpertId> wanted) const {
 }
 
 void StoreImpl::wake_if_useful() {
-  if (!demand_.empty() || prefetcher_.has_hints()) reader_->wake();
+  if (!demand_.empty() || prefetcher_.has_hints() || !warm_.empty()) reader_->wake();
 }
 
 bool StoreImpl::wants_hints() const {
   const std::lock_guard lock(mutex_);
-  return options_.prefetch && cache_.record_count() < source_->experts().size();
+  if (!options_.prefetch || cache_.record_count() >= source_->experts().size()) return false;
+  constexpr int kAskAgainAfter = 16;
+  return !prefetcher_.is_saturated() || ++asked_while_saturated_ % kAskAgainAfter == 0;
+}
+
+int StoreImpl::slot_count() const {
+  const std::lock_guard lock(mutex_);
+  return cache_.slot_count();
 }
 
 void StoreImpl::hint(std::span<const ExpertId> likely) {
@@ -116,6 +131,15 @@ void StoreImpl::hint(std::span<const ExpertId> likely) {
   wake_if_useful();
 }
 
+void StoreImpl::count_prediction(std::span<const ExpertId> wanted) {
+  const size_t hinted = prefetcher_.hinted_of_layer(wanted[0].layer);
+  if (hinted == 0) return;
+  counters_.hinted += hinted;
+  counters_.wanted_with_hint += wanted.size();
+  counters_.hinted_wanted += static_cast<uint64_t>(
+      std::count_if(wanted.begin(), wanted.end(), [this](ExpertId id) { return prefetcher_.is_hinted(id); }));
+}
+
 LeaseStream StoreImpl::acquire(std::span<const ExpertId> wanted) {
   auto stream = std::make_unique<LeaseStream::Impl>();
   stream->store = this;
@@ -125,6 +149,7 @@ LeaseStream StoreImpl::acquire(std::span<const ExpertId> wanted) {
   // Hits are pinned before the first miss is queued, so that no miss takes their slots.
   for (const ExpertId id : wanted) MORAINE_CHECK(is_known(id));
   const bool in_scan = is_scan(wanted);
+  if (!in_scan && !wanted.empty()) count_prediction(wanted);
   std::vector<ExpertId> missing;
   for (const ExpertId id : wanted) {
     cache_.wanted(id, in_scan);
@@ -250,6 +275,7 @@ StoreCounters StoreImpl::counters() const {
   const std::lock_guard lock(mutex_);
   StoreCounters counters = counters_;
   counters.evictions = cache_.evictions();
+  counters.bytes_wasted = cache_.wasted_prefetches() * source_->max_record_bytes();
   counters.dropped_hints += prefetcher_.dropped();
   return counters;
 }

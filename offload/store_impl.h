@@ -59,8 +59,8 @@ class StoreImpl {
   void release(int slot);
   StoreCounters counters() const;
 
-  int slot_count() const { return arena_.slot_count(); }
-  uint64_t budget_bytes() const { return arena_.size_bytes(); }
+  int slot_count() const;
+  uint64_t budget_bytes() const { return arena_.slot_bytes() * static_cast<uint64_t>(slot_count()); }
   const char* reader_name() const { return reader_->name(); }
   const ExpertRecordSource& source() const { return *source_; }
 
@@ -70,6 +70,7 @@ class StoreImpl {
     ExpertId id;
     int slot = -1;
     bool is_prefetch = false;  // begun for a hint
+    bool is_warm = false;      // begun because it was wanted before the start
     bool was_reread = false;
     bool is_finishing = false;  // read, with the finish threads
     int reads_left = 0;
@@ -82,10 +83,19 @@ class StoreImpl {
   // Callers' side: store_impl.cpp
   void stop_threads();
   void want(StreamState& stream, ExpertId id);
+  void count_prediction(std::span<const ExpertId> wanted);
   void wait_for_arrival(std::unique_lock<std::mutex>& lock, StreamState& stream);
   bool is_known(ExpertId id) const;
   bool is_scan(std::span<const ExpertId> wanted) const;
   void wake_if_useful();
+
+  // What goes on beside the requests: store_background.cpp
+  void warm_start();
+  void note_hot_set();
+  void begin_warm();
+  void watch_pressure();
+  void give_back_slots();
+  void give_back_memory(int slot);
 
   // I/O and finish side: store_loading.cpp. All but the loops expect mutex_ to be held.
   void run_io();
@@ -97,7 +107,7 @@ class StoreImpl {
   void start(Load& load, int slot);
   void give_raw(Load& load);
   void put_reads(Load& load);
-  bool reads_for_someone() const;
+  bool drive_has_time() const;
   bool may_begin(const Load& load) const;
   void count_reads(int change);
   void on_read(ReadCompletion& completion);
@@ -113,6 +123,8 @@ class StoreImpl {
   const std::unordered_map<int32_t, size_t> layer_sizes_;  // experts of each layer
   HostArena arena_;
   const std::unique_ptr<BlockReader> reader_;
+  const int min_slots_;
+  uint64_t hot_set_key_ = 0;
 
   mutable std::mutex mutex_;  // guards what follows
   ExpertCache cache_;
@@ -127,15 +139,21 @@ class StoreImpl {
   uint64_t staged_bytes_ = 0;  // in the loads' raw buffers
   size_t open_streams_ = 0;
   size_t open_leases_ = 0;
+  std::deque<ExpertId> warm_;  // to be read while the drive has time, hottest first
+  int warm_in_flight_ = 0;
+  int slots_to_give_back_ = 0;
+  std::vector<int> retired_;  // slots whose memory is to be given back by the I/O thread
+  mutable int asked_while_saturated_ = 0;
   uint64_t moves_ = 0;  // everything that could end a wait
   int reads_in_flight_ = 0;
   std::chrono::steady_clock::time_point busy_since_;  // if reads are in flight
   std::exception_ptr broken_;                         // the reader's last words; nothing is read any more
   std::vector<std::unique_ptr<Load>> abandoned_;      // with memory that a broken reader may still write to
   bool stopping_ = false;
-  std::condition_variable has_finish_work_;
+  std::condition_variable has_finish_work_, stopped_;
 
   std::vector<std::jthread> finish_threads_;
+  std::jthread pressure_thread_;
   std::jthread io_thread_;
 };
 

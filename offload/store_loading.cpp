@@ -29,7 +29,9 @@ void StoreImpl::run_io() {
     requests.clear();
     std::swap(requests, requests_);
     completions.clear();
+    const std::vector<int> retired = std::exchange(retired_, {});
     lock.unlock();
+    for (const int slot : retired) give_back_memory(slot);
     std::exception_ptr error;
     try {
       if (!requests.empty()) reader_->submit(requests);
@@ -50,8 +52,9 @@ void StoreImpl::begin_loads() {
   if (stopping_) return;
   for (Load* load : std::exchange(reread_, {})) put_reads(*load);
   begin_demand();
-  // Hints get the drive only while nobody waits for it.
-  if (demand_.empty() && !reads_for_someone()) begin_prefetches();
+  if (!demand_.empty() || !drive_has_time()) return;
+  begin_prefetches();
+  if (!prefetcher_.has_hints()) begin_warm();
 }
 
 bool StoreImpl::may_begin(const Load& load) const {
@@ -59,7 +62,7 @@ bool StoreImpl::may_begin(const Load& load) const {
   constexpr int kLeastAhead = 16, kMostAhead = 64;
   constexpr uint64_t kAheadBytes = 128u << 20;
   const uint64_t records = kAheadBytes / std::max<uint64_t>(arena_.slot_bytes(), 1);
-  const int most = std::max({std::clamp(arena_.slot_count() / 4, kLeastAhead, kMostAhead),
+  const int most = std::max({std::clamp(cache_.slot_count() / 4, kLeastAhead, kMostAhead),
                              static_cast<int>(std::min<uint64_t>(records, std::numeric_limits<int>::max()))});
   return std::any_of(load.waiters.begin(), load.waiters.end(),
                      [&](const StreamState* waiter) { return waiter->ahead < most; });
@@ -98,9 +101,18 @@ void StoreImpl::begin_prefetches() {
   }
 }
 
-bool StoreImpl::reads_for_someone() const {
-  return std::any_of(loads_.begin(), loads_.end(),
-                     [](const auto& entry) { return entry.second->reads_left > 0 && !entry.second->waiters.empty(); });
+bool StoreImpl::drive_has_time() const {
+  // A drive with less to do than this for those who wait has all their reads in its queue already: what comes behind
+  // them fills the end of the queue and delays nobody.
+  constexpr uint64_t kQueuedBytes = 16u << 20;
+  uint64_t awaited_bytes = 0;
+  int awaited = 0;
+  for (const auto& [id, load] : loads_) {
+    if (load->reads_left == 0 || load->waiters.empty()) continue;
+    ++awaited;
+    awaited_bytes += source_->record_bytes(id);
+  }
+  return awaited <= 1 || awaited_bytes <= kQueuedBytes;
 }
 
 uint64_t StoreImpl::raw_bytes(ExpertId id) const {
@@ -271,6 +283,7 @@ void StoreImpl::deliver_error(Load& load, const std::exception_ptr& error) {
 void StoreImpl::end(Load& load) {
   ++moves_;
   if (load.is_prefetch) prefetcher_.ended();
+  if (load.is_warm) --warm_in_flight_;
   if (load.raw_bytes > 0) {
     staged_bytes_ -= load.raw_bytes;
     const uint64_t spare_bytes =

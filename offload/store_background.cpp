@@ -1,0 +1,87 @@
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "offload/hot_set.h"
+#include "offload/memory_pressure.h"
+#include "offload/store_impl.h"
+
+namespace moraine::offload {
+
+void StoreImpl::warm_start() {
+  if (options_.hot_set_file.empty()) return;
+  hot_set_key_ = hot_set_key(*source_);
+  for (const ExpertId id : load_hot_set(options_.hot_set_file, hot_set_key_, options_.inform)) {
+    if (is_known(id)) warm_.push_back(id);
+  }
+  // The hottest was wanted last, as far as the policy is told.
+  for (auto id = warm_.rbegin(); id != warm_.rend(); ++id) cache_.wanted(*id, false);
+}
+
+void StoreImpl::note_hot_set() {
+  if (options_.hot_set_file.empty()) return;
+  const std::vector<ExpertId> hottest = cache_.hottest();
+  if (hottest.empty()) return;
+  try {
+    save_hot_set(options_.hot_set_file, hot_set_key_, hottest);
+  } catch (const quant::Error& error) {
+    // The next start is slower, nothing else.
+    if (options_.inform) options_.inform(error.what());
+  }
+}
+
+void StoreImpl::begin_warm() {
+  constexpr int kMostInFlight = 2;  // what a demand read may have to wait behind
+  while (!warm_.empty() && warm_in_flight_ < kMostInFlight) {
+    if (cache_.empty_count() == 0) {
+      warm_.clear();  // what is wanted now has filled the slots
+      return;
+    }
+    const ExpertId id = warm_.front();
+    warm_.pop_front();
+    if (cache_.find(id) >= 0 || loads_.contains(id)) continue;
+    auto load = std::make_unique<Load>();
+    load->id = id;
+    load->is_warm = true;
+    load->raw_bytes = raw_bytes(id);
+    Load& begun = *load;
+    loads_[id] = std::move(load);
+    ++warm_in_flight_;
+    ++counters_.warm_reads;
+    start(begun, cache_.take(id));
+  }
+}
+
+void StoreImpl::watch_pressure() {
+  std::unique_lock lock(mutex_);
+  while (!stopped_.wait_for(lock, options_.pressure_period, [this] { return stopping_; })) {
+    const uint64_t slot_bytes = arena_.slot_bytes();
+    const uint64_t held_bytes = slot_bytes * static_cast<uint64_t>(cache_.slot_count());
+    lock.unlock();
+    const uint64_t excess_bytes = std::min(options_.pressure->excess_bytes(held_bytes), held_bytes);
+    lock.lock();
+    if (excess_bytes > 0) slots_to_give_back_ = static_cast<int>((excess_bytes + slot_bytes - 1) / slot_bytes);
+    give_back_slots();
+  }
+}
+
+void StoreImpl::give_back_slots() {
+  const size_t before = retired_.size();
+  while (slots_to_give_back_ > 0 && cache_.slot_count() > min_slots_) {
+    const int slot = cache_.retire();
+    if (slot < 0) break;  // all are in use: some will not be when this is tried again
+    retired_.push_back(slot);
+    --slots_to_give_back_;
+    ++counters_.slots_given_back;
+  }
+  if (cache_.slot_count() <= min_slots_) slots_to_give_back_ = 0;
+  if (retired_.size() > before) reader_->wake();
+}
+
+void StoreImpl::give_back_memory(int slot) {
+  const std::span<std::byte> memory = arena_.slot(slot);
+  ::madvise(memory.data(), memory.size(), MADV_DONTNEED);
+}
+
+}  // namespace moraine::offload
