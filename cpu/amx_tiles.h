@@ -29,7 +29,8 @@ class TileConfiguration {
       config.row_bytes[i] = shapes[i].row_bytes;
       config.rows[i] = shapes[i].rows;
     }
-    _tile_loadconfig(&config);
+    // g++ 12's _tile_loadconfig tells the compiler that it reads 8 of the 64 bytes, its _tile_loadd that it reads none.
+    asm volatile("ldtilecfg %0" ::"m"(config));
   }
   ~TileConfiguration() { _tile_release(); }
   TileConfiguration(const TileConfiguration&) = delete;
