@@ -1,5 +1,7 @@
 #include "runtime/engine.h"
 
+#include <algorithm>
+
 #include "quant/error.h"
 
 namespace moraine::runtime {
@@ -7,6 +9,11 @@ namespace moraine::runtime {
 Engine::Engine(EngineParts parts)
     : parts_(std::move(parts)),
       transformer_(*parts_.model, *parts_.dense, *parts_.expert_backend, *parts_.store, parts_.experts.layouts) {}
+
+int64_t Engine::context_tokens() const {
+  const int64_t known = config().max_position_embeddings;
+  return parts_.context_tokens > 0 ? std::min(parts_.context_tokens, known) : known;
+}
 
 std::vector<int32_t> Engine::chat_prompt(std::span<const Message> messages) const {
   if (!parts_.text.chat_template) {

@@ -25,6 +25,7 @@ struct EngineParts {
   std::unique_ptr<offload::ExpertStore> store;
   std::shared_ptr<DenseBackend> dense;
   std::shared_ptr<ExpertBackend> expert_backend;
+  int64_t context_tokens = 0;  ///< that memory was planned for; 0: as many as the model knows
 };
 
 /// A model ready to answer: the one header an embedder includes. Not thread-safe: one step at a time.
@@ -33,6 +34,8 @@ class Engine {
   explicit Engine(EngineParts parts);
 
   const ModelConfig& config() const { return parts_.model->config; }
+  /// Most tokens of a sequence.
+  int64_t context_tokens() const;
   const Model& model() const { return *parts_.model; }
   const ModelText& text() const { return parts_.text; }
   const Tokenizer& tokenizer() const { return parts_.text.tokenizer; }

@@ -63,15 +63,20 @@ class AnswerText {
   bool thinking_ = false;
 };
 
-void check_prompt(const ModelConfig& config, std::span<const int32_t> prompt) {
+void check_prompt(const Engine& engine, std::span<const int32_t> prompt) {
+  const ModelConfig& config = engine.config();
   const auto fail = [](const std::string& what, const std::string& action = {}) {
     throw quant::Error(quant::ErrorKind::kUsage, {.what = what, .action = action});
   };
   if (prompt.empty()) fail("the prompt has no tokens", "give a text to answer");
   const auto length = static_cast<int64_t>(prompt.size());
-  if (length >= config.max_position_embeddings) {
-    fail(fmt::format("the prompt has {} tokens; this model's context holds {}", length, config.max_position_embeddings),
-         "shorten it");
+  const int64_t holds = engine.context_tokens();
+  if (length >= holds && holds < config.max_position_embeddings) {
+    fail(fmt::format("the prompt has {} tokens; memory was planned for a context of {}", length, holds),
+         fmt::format("shorten it, or ask for room with --context (at most {})", config.max_position_embeddings));
+  }
+  if (length >= holds) {
+    fail(fmt::format("the prompt has {} tokens; this model's context holds {}", length, holds), "shorten it");
   }
   for (const int32_t id : prompt) {
     if (id < 0 || id >= config.vocab_size) {
@@ -113,7 +118,7 @@ FinishReason decode(Engine& engine, Session& session, const GenerateOptions& opt
     result.stats.decode_s = seconds_since(start);
     if (std::binary_search(stops.begin(), stops.end(), id)) return FinishReason::kStop;
     const auto position = static_cast<int64_t>(session.tokens().size());
-    if (position >= engine.config().max_position_embeddings) return FinishReason::kContext;
+    if (position >= engine.context_tokens()) return FinishReason::kContext;
     if (count + 1 == options.max_tokens) break;
     const SequenceSlice slice{&session.cache(), position, 0, 1};
     const int32_t row = 0;
@@ -154,7 +159,7 @@ double GenerateStats::expert_hit_rate() const {
 
 GenerateResult generate(Engine& engine, Session& session, std::span<const int32_t> prompt,
                         const GenerateOptions& options, const GenerateCallbacks& callbacks) {
-  check_prompt(engine.config(), prompt);
+  check_prompt(engine, prompt);
   options.sampling.validate();
   GenerateResult result;
   AnswerText text(engine, prompt, callbacks, result);

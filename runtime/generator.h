@@ -31,7 +31,7 @@ struct TokenEvent {
 enum class FinishReason {
   kStop,       ///< the model ended its answer
   kLength,     ///< max_tokens reached
-  kContext,    ///< max_position_embeddings reached
+  kContext,    ///< Engine::context_tokens() reached
   kCancelled,  ///< the stop callback asked
 };
 std::string_view finish_reason_name(FinishReason reason);

@@ -6,7 +6,8 @@ namespace moraine::runtime {
 namespace {
 
 uint64_t bytes_of(const Matrix& matrix) {
-  return quant::mapped_bytes(matrix.storage.size());
+  if (matrix.view.rows == 0) return 0;
+  return quant::mapped_bytes(quant::packed_bytes(matrix.view.type, matrix.view.rows, matrix.view.cols));
 }
 uint64_t bytes_of(const std::vector<float>& vector) {
   return vector.size() * sizeof(float);

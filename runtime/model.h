@@ -55,7 +55,7 @@ struct Model {
 
   const Matrix& head() const { return lm_head.empty() ? embed_tokens : lm_head; }
 
-  /// Bytes of all matrices and vectors above.
+  /// Bytes of all matrices and vectors above, whether their memory is there or not (model_shape).
   uint64_t resident_bytes() const;
 };
 

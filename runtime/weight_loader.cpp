@@ -117,10 +117,13 @@ quant::DType target_type(const Destination& to, const CheckpointTensor& tensor, 
   return quant::packable_type(*resident, to.cols);
 }
 
-uint64_t kept_bytes(const Destination& to, const CheckpointTensor& tensor, std::optional<quant::DType> resident) {
-  return to.vector != nullptr
-             ? static_cast<uint64_t>(to.rows) * sizeof(float)
-             : quant::mapped_bytes(quant::packed_bytes(target_type(to, tensor, resident), to.rows, to.cols));
+/// Gives a destination its type and size without memory; norms are small enough to be there.
+void shape_tensor(const Destination& to, quant::DType type) {
+  if (to.vector != nullptr) {
+    to.vector->resize(static_cast<size_t>(to.rows));
+  } else {
+    to.matrix->view = {.type = type, .rows = to.rows, .cols = to.cols};
+  }
 }
 
 /// FP8 comes with its own scales: it can be kept, not made (that would be a lossy step of its own).
@@ -215,13 +218,33 @@ std::vector<ResidentTensor> resident_tensors(const ModelConfig& config) {
   return {list.begin(), list.end()};
 }
 
-uint64_t resident_bytes(const quant::Checkpoint& checkpoint, const ModelConfig& config, const LoadOptions& options) {
+Model model_shape(const quant::Checkpoint& checkpoint, const ModelConfig& config, const LoadOptions& options) {
   Model shape;
+  shape.config = config;
   const std::vector<Destination> list = destinations(config, shape);
   const std::vector<CheckpointTensor> tensors = find_all(checkpoint, list, options.resident);
-  uint64_t total = 0;
-  for (size_t i = 0; i < list.size(); ++i) total += kept_bytes(list[i], tensors[i], options.resident);
-  return total;
+  for (size_t i = 0; i < list.size(); ++i) {
+    shape_tensor(list[i],
+                 list[i].vector != nullptr ? quant::DType::kF32 : target_type(list[i], tensors[i], options.resident));
+  }
+  return shape;
+}
+
+Model model_shape(const ModelConfig& config, const LoadOptions& options) {
+  Model shape;
+  shape.config = config;
+  for (const Destination& to : destinations(config, shape)) {
+    const bool fp8 = config.fp8_weights && to.is_projection && to.matrix != &shape.lm_head;
+    const bool quantized = options.resident && to.is_projection && *options.resident != quant::DType::kF8E4M3;
+    shape_tensor(to, quantized ? quant::packable_type(*options.resident, to.cols)
+                     : fp8     ? quant::DType::kF8E4M3
+                               : quant::DType::kBF16);
+  }
+  return shape;
+}
+
+uint64_t resident_bytes(const quant::Checkpoint& checkpoint, const ModelConfig& config, const LoadOptions& options) {
+  return model_shape(checkpoint, config, options).resident_bytes();
 }
 
 Model load_model(const quant::Checkpoint& checkpoint, const ModelConfig& config, const LoadOptions& options) {

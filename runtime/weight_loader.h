@@ -46,6 +46,13 @@ bool is_routed_expert_tensor(const std::string& name);
 /// nothing is stored so.
 Model load_model(const quant::Checkpoint& checkpoint, const ModelConfig& config, const LoadOptions& options = {});
 
+/// The model that load_model() with the same options makes, without its weights: every matrix has its type and size and
+/// no memory. From headers alone; throws as load_model().
+Model model_shape(const quant::Checkpoint& checkpoint, const ModelConfig& config, const LoadOptions& options = {});
+/// The same for a model that is not here yet, in the types in which DeepSeek publishes: projections but the head in
+/// F8_E4M3 if the config says so, everything else BF16.
+Model model_shape(const ModelConfig& config, const LoadOptions& options = {});
+
 /// Bytes that load_model() with the same options will take, from headers alone.
 uint64_t resident_bytes(const quant::Checkpoint& checkpoint, const ModelConfig& config,
                         const LoadOptions& options = {});

@@ -217,6 +217,13 @@ void BenchPlan::validate(const runtime::ModelConfig& config) const {
   }
 }
 
+int64_t BenchPlan::context_tokens() const {
+  int64_t longest = 1;
+  for (const int64_t tokens : prompt_tokens) longest = std::max(longest, tokens);
+  for (const int64_t depth : depths) longest = std::max(longest, depth + decode_tokens);
+  return longest;
+}
+
 std::vector<BenchRow> run_benchmark(runtime::Engine& engine, LayerTimes& times, int threads, const BenchPlan& plan,
                                     const BenchProgress& progress) {
   const auto tell = [&](const std::string& what) {
@@ -254,7 +261,9 @@ int bench(const BenchOptions& options, Console& console) {
   BenchLimits before{.compute = compute_limits(options, threads, machine)};
   console.clear_redrawn();
   LayerTimes times;
-  std::unique_ptr<runtime::Engine> engine = open_engine(options.engine, console, [&](runtime::EngineParts& parts) {
+  EngineOptions engine_options = options.engine;
+  engine_options.context_tokens = options.plan.context_tokens();
+  std::unique_ptr<runtime::Engine> engine = open_engine(engine_options, console, [&](runtime::EngineParts& parts) {
     parts.dense = timed(std::move(parts.dense), times);
     parts.expert_backend = timed(std::move(parts.expert_backend), times);
   });

@@ -23,6 +23,8 @@ struct BenchPlan {
 
   /// Throws quant::Error(kUsage) naming the first length that the model's context does not hold.
   void validate(const runtime::ModelConfig& config) const;
+  /// Tokens of the longest sequence.
+  int64_t context_tokens() const;
 };
 
 struct BenchOptions {

@@ -56,10 +56,10 @@ runtime::FinishReason ChatSession::answer(const std::string& text) {
     console_.err(fmt::format("{}[ended: {}]{}\n", console_.dim_on(), runtime::finish_reason_name(result.finish),
                              console_.dim_off()));
   }
-  console_.err(fmt::format("{}{}{}\n", console_.dim_on(),
-                           stats_line(result.stats, static_cast<int64_t>(session_.tokens().size()),
-                                      engine_.config().max_position_embeddings),
-                           console_.dim_off()));
+  console_.err(
+      fmt::format("{}{}{}\n", console_.dim_on(),
+                  stats_line(result.stats, static_cast<int64_t>(session_.tokens().size()), engine_.context_tokens()),
+                  console_.dim_off()));
   return result.finish;
 }
 
@@ -117,10 +117,9 @@ void ChatSession::load(const std::string& file) {
 
 void ChatSession::show_counters() {
   const offload::ExpertStore& store = engine_.store();
-  std::string text =
-      fmt::format("reader {}, {} slots of {} for experts, context {} of {} tokens\n", store.reader_name(),
-                  store.slot_count(), byte_size_text(store.source().max_record_bytes()), session_.tokens().size(),
-                  engine_.config().max_position_embeddings);
+  std::string text = fmt::format(
+      "reader {}, {} slots of {} for experts, context {} of {} tokens\n", store.reader_name(), store.slot_count(),
+      byte_size_text(store.source().max_record_bytes()), session_.tokens().size(), engine_.context_tokens());
   store.counters().visit([&](const char* name, uint64_t value) { text += fmt::format("  {:<18} {}\n", name, value); });
   console_.err(text);
 }

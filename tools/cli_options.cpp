@@ -19,6 +19,7 @@ namespace moraine::tools {
 namespace {
 
 constexpr int kMaxThreads = 1024;
+constexpr int64_t kMaxContext = int64_t{1} << 32;
 constexpr std::array kExpertTypes = {
     quant::DType::kF8E4M3, quant::DType::kBF16,   quant::DType::kQ8_0, quant::DType::kQ6_K,  quant::DType::kQ5_K,
     quant::DType::kQ4_K,   quant::DType::kIQ4_XS, quant::DType::kQ3_K, quant::DType::kQ2_K,  quant::DType::kQ4_0,
@@ -119,8 +120,7 @@ void add_json_flag(CLI::App& command, bool& json, const std::string& help) {
   command.add_flag("--json", json, help);
 }
 
-void add_engine_flags(CLI::App& command, EngineOptions& options, ModelArgument argument) {
-  add_model_argument(command, options.model, argument);
+void add_memory_flags(CLI::App& command, EngineOptions& options) {
   command
       .add_option_function<std::string>(
           "--ram-budget", [&options](const std::string& text) { options.ram_budget_bytes = parse_byte_size(text); },
@@ -128,6 +128,17 @@ void add_engine_flags(CLI::App& command, EngineOptions& options, ModelArgument a
           "(default: all experts "
           "if they fit\nthe free RAM, else what fits)")
       ->type_name("SIZE");
+  command
+      .add_option("--context", options.context_tokens,
+                  "Most tokens of a conversation, for which RAM is kept free; the\noutput does not depend on it "
+                  "(default: the model's, or fewer where\nRAM is short)")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, kMaxContext).description(""));
+}
+
+void add_engine_flags(CLI::App& command, EngineOptions& options, ModelArgument argument) {
+  add_model_argument(command, options.model, argument);
+  add_memory_flags(command, options);
   add_threads_flag(command, options.threads);
   add_experts_flag(command, options.experts,
                    "Quantize a directory's routed experts on load: F8_E4M3, BF16, Q8_0,\nQ6_K, Q5_K, Q4_K, IQ4_XS, "

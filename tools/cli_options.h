@@ -42,6 +42,8 @@ void add_experts_flag(CLI::App& command, std::optional<quant::DType>& experts, c
 void add_resident_flag(CLI::App& command, std::optional<quant::DType>& resident);
 void add_threads_flag(CLI::App& command, int& threads);
 void add_json_flag(CLI::App& command, bool& json, const std::string& help);
+/// --ram-budget and --context.
+void add_memory_flags(CLI::App& command, EngineOptions& options);
 /// MODEL and everything about how it is opened.
 void add_engine_flags(CLI::App& command, EngineOptions& options, ModelArgument argument);
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags);

@@ -13,6 +13,7 @@ namespace moraine::tools {
 struct EngineOptions {
   std::filesystem::path model;               ///< directory, pack or GGUF file; empty: the embedded model
   std::optional<uint64_t> ram_budget_bytes;  ///< for routed experts in RAM; nothing: as much as the machine has free
+  std::optional<int64_t> context_tokens;     ///< most tokens of a conversation; nothing: planned
   int threads = 0;                           ///< 0: all that the process may use
   std::optional<quant::DType> experts;       ///< quantize a directory's experts on load; nothing: as stored
   std::optional<quant::DType> resident;      ///< quantize resident matrices on load; nothing or F8_E4M3: as stored

@@ -26,28 +26,29 @@ namespace fs = std::filesystem;
 
 constexpr int kLoadThreads = 8;  // more do not make a drive faster
 
+/// Of the engine that is about to be opened, on this machine as it is now.
 offload::MemoryPlan make_plan(const quant::Checkpoint& checkpoint, const runtime::ModelConfig& config,
                               const runtime::ExpertSource& experts, int32_t chunk_rows, const EngineOptions& options) {
-  const offload::MemoryNeeds needs = {
-      .resident_bytes = runtime::resident_bytes(checkpoint, config, {.resident = options.resident}),
-      .kv_bytes = kv_bytes_per_token(config) * static_cast<uint64_t>(config.max_position_embeddings),
-      .scratch_bytes = scratch_bytes(config, chunk_rows),
-      .record_bytes = experts.records->max_record_bytes(),
-      .expert_count = experts.records->experts().size(),
-      .min_slots = static_cast<uint64_t>(config.num_experts_per_tok)};
-  const uint64_t available_bytes = offload::available_ram_bytes(offload::read_memory_limit());
-  return offload::plan_memory(needs, available_bytes, options.ram_budget_bytes);
+  const runtime::Model shape = runtime::model_shape(checkpoint, config, {.resident = options.resident});
+  const offload::MemoryRoom room{.ram_bytes = offload::available_ram_bytes(offload::read_memory_limit())};
+  return offload::plan_memory(memory_needs(shape, experts.layouts, chunk_rows), room, memory_wishes(options));
 }
 
 std::string plan_line(const std::string& name, const offload::MemoryPlan& plan, const std::string& experts,
                       const char* reader, int threads, bool reference) {
-  return fmt::format("{}: {} resident, {} KV cache at most, experts {}: {} of {} in RAM ({}); {} threads {}, {}", name,
-                     byte_size_text(plan.needs.resident_bytes), byte_size_text(plan.needs.kv_bytes), experts,
-                     plan.slot_count, plan.needs.expert_count, byte_size_text(plan.experts_budget_bytes), threads,
+  const bool whole_context = plan.context_tokens == plan.needs.max_context_tokens;
+  return fmt::format("{}: {} resident, {} KV cache at most{}, experts {}: {} of {} in RAM ({}); {} threads {}, {}",
+                     name, byte_size_text(plan.needs.resident_bytes()), byte_size_text(plan.kv_bytes),
+                     whole_context ? "" : fmt::format(" ({} tokens)", plan.context_tokens), experts, plan.slot_count,
+                     plan.needs.expert_count, byte_size_text(plan.experts_budget_bytes), threads,
                      reference ? "scalar reference" : cpu::isa_name(), reader);
 }
 
 }  // namespace
+
+offload::MemoryWishes memory_wishes(const EngineOptions& options) {
+  return {.experts_budget_bytes = options.ram_budget_bytes, .context_tokens = options.context_tokens};
+}
 
 int thread_count(const EngineOptions& options) {
   if (options.threads > 0) return options.threads;
@@ -102,6 +103,8 @@ std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Conso
   cpu_options.reference = options.reference;
   cpu_options.precise = options.precise;
   const offload::MemoryPlan plan = make_plan(checkpoint, config, parts.experts, cpu_options.max_rows, options);
+
+  parts.context_tokens = plan.context_tokens;
 
   offload::StoreOptions store_options;
   store_options.budget_bytes = plan.experts_budget_bytes;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "offload/memory_plan.h"
 #include "runtime/engine.h"
 #include "tools/console.h"
 #include "tools/engine_options.h"
@@ -24,6 +25,9 @@ std::string model_name(const std::filesystem::path& directory);
 
 /// Threads that an engine computes with: as asked, or all that the process may use.
 int thread_count(const EngineOptions& options);
+
+/// The parts of a memory plan that a person decided.
+offload::MemoryWishes memory_wishes(const EngineOptions& options);
 
 /// The last word on an engine's parts before they are joined: `bench` puts its twins around the backends.
 using PartsAdapter = std::function<void(runtime::EngineParts& parts)>;

@@ -70,6 +70,7 @@ void add_kl(CLI::App& eval, Command& chosen) {
   add_engine_flags(*command, options->engine, ModelArgument::kRequired);
   // Here the word means the other model; its arithmetic is the exact one anyway.
   command->remove_option(command->get_option("--reference"));
+  command->remove_option(command->get_option("--context"));  // a window is all the context there is
   command
       ->add_option_function<std::string>(
           "FILE", [options](const std::string& text) { options->file = text; }, "Text of at most 256 MiB")
@@ -102,6 +103,7 @@ void add_kl(CLI::App& eval, Command& chosen) {
                   "Both models are in memory at the same time; --ram-budget counts for each of them.\n");
   command->callback([options, &chosen] {
     options->reference.ram_budget_bytes = options->engine.ram_budget_bytes;
+    options->engine.context_tokens = options->reference.context_tokens = options->context;
     options->reference.threads = options->engine.threads;
     options->reference.reader = options->engine.reader;
     options->reference.prefetch = options->engine.prefetch;

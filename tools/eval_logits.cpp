@@ -128,7 +128,9 @@ int eval_logits(const EvalLogitsOptions& options, Console& console) {
   const std::vector<int32_t> ids = parse_token_ids(text, config.vocab_size, options.ids_file);
   check_room(ids.size(), config);
 
-  const std::unique_ptr<runtime::Engine> engine = open_engine(options.engine, console);
+  EngineOptions engine_options = options.engine;
+  engine_options.context_tokens = static_cast<int64_t>(ids.size());
+  const std::unique_ptr<runtime::Engine> engine = open_engine(engine_options, console);
   RouteRecorder recorder(config);
   const std::vector<float> logits = all_logits(*engine, ids, recorder, console);
   quant::write_npy_f32(options.out_file, logits, static_cast<int64_t>(ids.size()), config.vocab_size);

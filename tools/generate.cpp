@@ -103,10 +103,10 @@ int generate(const GenerateCommand& options, Console& console) {
   const std::string ending = result.finish == runtime::FinishReason::kStop
                                  ? ""
                                  : fmt::format("[ended: {}] ", runtime::finish_reason_name(result.finish));
-  console.err(fmt::format(
-      "{}{}{}{}\n", console.dim_on(), ending,
-      stats_line(result.stats, static_cast<int64_t>(session.tokens().size()), engine->config().max_position_embeddings),
-      console.dim_off()));
+  console.err(
+      fmt::format("{}{}{}{}\n", console.dim_on(), ending,
+                  stats_line(result.stats, static_cast<int64_t>(session.tokens().size()), engine->context_tokens()),
+                  console.dim_off()));
   return kExitOk;
 }
 

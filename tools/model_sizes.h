@@ -1,8 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <vector>
 
-#include "runtime/model_config.h"
+#include "offload/memory_plan.h"
+#include "quant/expert_layout.h"
+#include "runtime/model.h"
 
 namespace moraine::tools {
 
@@ -12,5 +16,14 @@ uint64_t kv_bytes_per_token(const runtime::ModelConfig& config);
 
 /// Upper estimate of what a step of `rows` rows needs beside weights, cache and experts: activations, router, staging.
 uint64_t scratch_bytes(const runtime::ModelConfig& config, int64_t rows);
+
+/// The resident weights by what they are for, in the order in which a GPU would take them. Their sum is
+/// shape.resident_bytes().
+std::vector<offload::ResidentGroup> resident_groups(const runtime::Model& shape);
+
+/// What a plan has to find room for. `shape`: runtime::model_shape(); `layouts`: [num_hidden_layers], meaningful for
+/// MoE layers; `chunk_rows`: the largest step.
+offload::MemoryNeeds memory_needs(const runtime::Model& shape, std::span<const quant::ExpertLayout> layouts,
+                                  int64_t chunk_rows);
 
 }  // namespace moraine::tools

@@ -80,6 +80,15 @@ TEST(WeightLoader, TheBytesPromisedAreTheBytesTaken) {
   EXPECT_EQ(model.embed_tokens.view.type, quant::DType::kBF16);
 }
 
+TEST(WeightLoader, AConfigAloneTellsThePublishedSizes) {
+  const quant::Checkpoint checkpoint = quant::Checkpoint::open(testing::tiny_r1());
+  const ModelConfig config = ModelConfig::from_directory(testing::tiny_r1());
+  EXPECT_EQ(model_shape(config).resident_bytes(), resident_bytes(checkpoint, config));
+  const LoadOptions q8{.resident = quant::DType::kQ8_0};
+  EXPECT_EQ(model_shape(config, q8).resident_bytes(), resident_bytes(checkpoint, config, q8));
+  EXPECT_EQ(model_shape(config).lm_head.view.data, nullptr) << "no memory";
+}
+
 TEST(WeightLoader, Fp8WeightsMeanTheReleasesOwnNumbers) {
   const quant::Checkpoint checkpoint = quant::Checkpoint::open(testing::tiny_r1());
   const Model model = load_model(checkpoint, ModelConfig::from_directory(testing::tiny_r1()));

@@ -1,0 +1,177 @@
+#include "tools/model_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "quant/error.h"
+#include "quant/json.h"
+#include "support/test_data.h"
+#include "tools/plan_report.h"
+
+namespace moraine::tools {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr uint64_t kGib = 1u << 30;
+constexpr int64_t kChunkRows = 512;
+
+runtime::ModelConfig r1_config() {
+  const auto file = testing::test_data("configs/deepseek-r1.json");
+  return runtime::ModelConfig::parse(quant::read_text(file, 1 << 20), file);
+}
+
+PlannedModel r1(quant::DType experts = quant::DType::kQ4_K) {
+  return planned_model("R1", r1_config(), experts, quant::DType::kQ8_0);
+}
+
+/// A workstation: 8 memory channels, so many drives of 7 GB/s.
+MachineSpec workstation(uint64_t ram_gib, int drives = 1) {
+  MachineSpec machine;
+  machine.room.ram_bytes = ram_gib * kGib;
+  machine.limits.compute = {.dram_read_gb_per_s = 300.0, .int8_gflop_per_s = 60000.0, .bf16_gflop_per_s = 20000.0};
+  machine.limits.disk_gb_per_s = 7.0 * drives;
+  machine.core_count = 32;
+  return machine;
+}
+
+TEST(ModelPlan, R1InRamIsBoundByDram) {
+  const ModelPlan plan = plan_model(r1(), workstation(512), {}, kChunkRows);
+  EXPECT_TRUE(plan.memory.holds_all_experts());
+  EXPECT_EQ(plan.memory.context_tokens, 163840);
+  EXPECT_EQ(plan.hit_rate, 1.0);
+  ASSERT_TRUE(plan.decode && plan.prefill);
+  EXPECT_STREQ(plan.decode->bound.limit, "dram");
+  EXPECT_EQ(plan.decode->disk_bytes, 0.0);
+  // 11.5 GB of experts (464 of 24.8 MB) and 17 GB of resident weights in 8.5 bits.
+  EXPECT_NEAR(plan.decode->memory_bytes, 28.5e9, 1.5e9);
+  EXPECT_NEAR(plan.decode->bound.tokens_per_s, 300e9 / plan.decode->memory_bytes, 0.5);
+  EXPECT_LT(plan.decode->tokens_per_s(), plan.decode->bound.tokens_per_s);
+}
+
+TEST(ModelPlan, LessRamIsBoundByTheDriveAndSaysWhatHelps) {
+  const ModelPlan plan = plan_model(r1(), workstation(128), {}, kChunkRows);
+  EXPECT_FALSE(plan.memory.holds_all_experts());
+  EXPECT_LT(plan.memory.context_tokens, 163840);
+  EXPECT_GE(plan.memory.context_tokens, 4096);
+  ASSERT_TRUE(plan.decode);
+  EXPECT_STREQ(plan.decode->bound.limit, "disk");
+  EXPECT_NEAR(plan.decode->bound.tokens_per_s, 7e9 / plan.decode->disk_bytes, 1e-6);
+  ASSERT_FALSE(plan.gains.empty());
+  EXPECT_THAT(plan.gains.front().change, HasSubstr("GiB RAM"));
+  EXPECT_GT(plan.gains.front().decode_factor, 2.0);
+  const auto drives = std::find_if(plan.gains.begin(), plan.gains.end(),
+                                   [](const PlannedGain& gain) { return gain.change.starts_with("twice the drives"); });
+  ASSERT_NE(drives, plan.gains.end());
+  EXPECT_NEAR(drives->decode_factor, 2.0, 1e-6);
+}
+
+TEST(ModelPlan, MoreOfAnythingIsNeverSlower) {
+  double last = 0.0;
+  for (const uint64_t ram_gib : {48, 64, 96, 128, 192, 256, 384, 512}) {
+    const double speed = plan_model(r1(), workstation(ram_gib), {}, kChunkRows).decode->tokens_per_s();
+    const double striped = plan_model(r1(), workstation(ram_gib, 4), {}, kChunkRows).decode->tokens_per_s();
+    EXPECT_GE(speed, last) << ram_gib;
+    EXPECT_GE(striped, speed) << ram_gib;
+    last = speed;
+  }
+}
+
+TEST(ModelPlan, OverridingOneThingPlansTheRestAnew) {
+  const offload::MemoryWishes budget{.experts_budget_bytes = 40 * kGib};
+  const ModelPlan plan = plan_model(r1(), workstation(128), budget, kChunkRows);
+  EXPECT_LE(plan.memory.experts_budget_bytes, 40 * kGib);
+  EXPECT_GT(plan.memory.context_tokens, plan_model(r1(), workstation(128), {}, kChunkRows).memory.context_tokens)
+      << "what the experts leave serves the context";
+  EXPECT_THAT(plan.gains.front().change, HasSubstr("GiB RAM"));
+}
+
+TEST(ModelPlan, EightBitExpertsAreToldOfFour) {
+  const ModelPlan plan = plan_model(r1(quant::DType::kF8E4M3), workstation(256), {}, kChunkRows);
+  const auto q4 = std::find_if(plan.gains.begin(), plan.gains.end(),
+                               [](const PlannedGain& gain) { return gain.change == "experts in Q4_K"; });
+  ASSERT_NE(q4, plan.gains.end());
+  EXPECT_GT(q4->decode_factor, 2.0);
+}
+
+TEST(ModelPlan, AGpuTakesTheResidentWeights) {
+  MachineSpec machine = workstation(512);
+  machine.room.vram_bytes = 32 * kGib;
+  const ModelPlan plan = plan_model(r1(), machine, {}, kChunkRows);
+  EXPECT_EQ(plan.memory.kv_tier, offload::MemoryTier::kVram);
+  const ModelPlan without = plan_model(r1(), workstation(512), {}, kChunkRows);
+  EXPECT_GT(plan.decode->tokens_per_s(), 1.5 * without.decode->tokens_per_s());
+}
+
+TEST(ModelPlan, WithoutADriveSpeedNothingIsGuessed) {
+  MachineSpec machine = workstation(128);
+  machine.limits.disk_gb_per_s.reset();
+  const ModelPlan plan = plan_model(r1(), machine, {}, kChunkRows);
+  EXPECT_FALSE(plan.decode);
+  EXPECT_THAT(plan_text(r1(), machine, plan), HasSubstr("--nvme"));
+  EXPECT_TRUE(plan_json(r1(), machine, plan)["decode"].is_null());
+}
+
+TEST(ModelPlan, WhatCannotFitIsRefusedWithNumbers) {
+  try {
+    plan_model(r1(), workstation(16), {}, kChunkRows);
+    FAIL() << "accepted";
+  } catch (const quant::Error& error) {
+    EXPECT_EQ(error.kind(), quant::ErrorKind::kNotEnough);
+    EXPECT_THAT(error.what(), HasSubstr("17179869184 available"));
+  }
+}
+
+TEST(ModelPlan, SyntheticMachinesOfEightNodes) {
+  const auto topology = offload::Topology::synthetic("pack:2 numa:4(memory=51539607552) core:8 pu:2");
+  MachineSpec machine = spec_of(topology);
+  machine.limits = workstation(1).limits;
+  const ModelPlan plan = plan_model(r1(), machine, {}, kChunkRows);
+  EXPECT_FALSE(plan.memory.holds_all_experts()) << "384 GiB, less the reserve and 17 GiB of resident weights";
+  EXPECT_GT(plan.memory.slot_count, plan.memory.needs.expert_count * 9 / 10);
+  EXPECT_THAT(plan_text(r1(), machine, plan), HasSubstr("64 cores, 8 NUMA nodes"));
+}
+
+TEST(ModelPlan, TextAndJsonSayTheSame) {
+  const PlannedModel model = r1();
+  const MachineSpec machine = workstation(128, 2);
+  const ModelPlan plan = plan_model(model, machine, {}, kChunkRows);
+  const std::string text = plan_text(model, machine, plan);
+  for (const char* part :
+       {"attention", "KV cache", "routed experts", "decode", "prefill", "by disk", "what would gain"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
+  const quant::Json json = plan_json(model, machine, plan);
+  EXPECT_EQ(json["experts"]["slots"], plan.memory.slot_count);
+  EXPECT_EQ(json["decode"]["bound"], "disk");
+  EXPECT_EQ(json["machine"]["disk_gb_per_s"], 14.0);
+  EXPECT_EQ(json["groups"].size(), plan.memory.tiers.size());
+}
+
+TEST(ExpectedHitRate, GrowsFromNothingToAll) {
+  EXPECT_EQ(expected_hit_rate(0.0), 0.0);
+  EXPECT_EQ(expected_hit_rate(1.0), 1.0);
+  double last = 0.0;
+  for (double fraction = 0.05; fraction < 1.0; fraction += 0.05) {
+    EXPECT_GE(expected_hit_rate(fraction), last);
+    last = expected_hit_rate(fraction);
+  }
+}
+
+TEST(PlannedModel, AConfigFileIsEnough) {
+  const PlannedModel model =
+      open_planned_model(testing::test_data("configs/deepseek-r1.json"), std::nullopt, std::nullopt);
+  EXPECT_EQ(model.expert_type, "F8_E4M3");
+  EXPECT_EQ(model.layouts.size(), 61u);
+  EXPECT_TRUE(model.expert_files.empty());
+  EXPECT_NEAR(static_cast<double>(model.shape.resident_bytes()), 19.0e9, 1e9);
+}
+
+TEST(PlannedModel, ADirectoryTellsItsOwnFormats) {
+  const PlannedModel model = open_planned_model(testing::tiny_r1(), std::nullopt, std::nullopt);
+  EXPECT_EQ(model.expert_type, "F8_E4M3");
+  EXPECT_FALSE(model.expert_files.empty());
+}
+
+}  // namespace
+}  // namespace moraine::tools

@@ -1,0 +1,286 @@
+#include "tools/model_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <span>
+
+#include "quant/error.h"
+#include "tools/byte_size.h"
+#include "tools/model_costs.h"
+#include "tools/model_sizes.h"
+
+namespace moraine::tools {
+namespace {
+
+constexpr double kLeastGain = 1.05;  // what gains less is not worth telling
+
+/// What a plan is made from; layouts apart, so that a plan can be tried with others.
+struct Shapes {
+  const runtime::Model& shape;
+  std::span<const quant::ExpertLayout> layouts;
+};
+
+/// The group that holds a kind's weights, "" for those that are no resident weights.
+const char* group_of(LayerKind kind) {
+  switch (kind) {
+    case LayerKind::kEmbed:
+      return "embedding";
+    case LayerKind::kAttention:
+      return "attention";
+    case LayerKind::kDenseFfn:
+      return "dense FFN";
+    case LayerKind::kRoute:
+      return "router";
+    case LayerKind::kShared:
+      return "shared experts";
+    case LayerKind::kHead:
+      return "head";
+    case LayerKind::kRouted:
+      return "";
+  }
+  MORAINE_CHECK(false);
+}
+
+/// Takes what lies in VRAM out of `costs`; returns its bytes.
+double take_vram_bytes(StepCosts& costs, const offload::MemoryPlan& memory) {
+  double bytes = 0.0;
+  for (const LayerKind kind : kLayerKinds) {
+    for (size_t i = 0; i < memory.tiers.size(); ++i) {
+      if (memory.tiers[i] != offload::MemoryTier::kVram || memory.needs.resident[i].name != group_of(kind)) continue;
+      bytes += costs[kind].weight_bytes;
+      costs[kind] = {};  // its products are the GPU's, too
+    }
+  }
+  return bytes;
+}
+
+/// The slowest of a row's limits, each with the share of it that is reached.
+class SlowestLimit {
+ public:
+  void add(const char* limit, double seconds, double efficiency) {
+    if (seconds <= 0.0 || seconds / efficiency <= predicted_s_) return;
+    predicted_s_ = seconds / efficiency;
+    bound_ = {.limit = limit, .tokens_per_s = 1.0 / seconds};
+    efficiency_ = efficiency;
+  }
+  void add(const std::optional<Bound>& bound, double extra_s, double efficiency) {
+    if (bound) add(bound->limit, 1.0 / bound->tokens_per_s + extra_s, efficiency);
+  }
+  bool known() const { return predicted_s_ > 0.0; }
+  void fill(SpeedEstimate& speed) const {
+    speed.bound = bound_;
+    speed.efficiency = efficiency_;
+  }
+
+ private:
+  Bound bound_;
+  double efficiency_ = 1.0;
+  double predicted_s_ = 0.0;
+};
+
+std::optional<SpeedEstimate> estimate(BenchRow row, const ModelPlan& plan, const MachineSpec& machine) {
+  SpeedEstimate speed{.disk_bytes = row.bytes_read, .memory_bytes = total_of(row.costs).weight_bytes};
+  const std::optional<double> disk_gb_per_s = machine.limits.disk_gb_per_s;
+  if (row.bytes_read > 0.0 && !disk_gb_per_s) return std::nullopt;  // the one that would bind
+  const double vram_s = take_vram_bytes(row.costs, plan.memory) / (machine.vram_gb_per_s * 1e9);
+  const cpu::MachineLimits& compute = machine.limits.compute;
+  SlowestLimit slowest;
+  if (disk_gb_per_s) slowest.add("disk", row.bytes_read / (*disk_gb_per_s * 1e9), kDiskEfficiency);
+  row.bytes_read = 0.0;
+  if (row.test == BenchTest::kDecode) {
+    slowest.add(bound_of(row, {.compute = compute}), vram_s, kDecodeEfficiency);
+  } else {
+    cpu::MachineLimits memory_alone = compute, products_alone = compute;
+    memory_alone.int8_gflop_per_s.reset();
+    products_alone.dram_read_gb_per_s.reset();
+    slowest.add(bound_of(row, {.compute = memory_alone}), vram_s, kPrefillDramEfficiency);
+    slowest.add(bound_of(row, {.compute = products_alone}), vram_s, kPrefillInt8Efficiency);
+  }
+  if (!slowest.known()) return std::nullopt;
+  slowest.fill(speed);
+  return speed;
+}
+
+double moe_layers(const runtime::ModelConfig& config) {
+  if (!config.has_experts()) return 0.0;
+  return static_cast<double>(std::max<int64_t>(0, config.num_hidden_layers - config.first_k_dense_replace));
+}
+
+/// Different experts of a layer that `tokens` tokens choose, if all are alike.
+double touched_experts(const runtime::ModelConfig& config, double tokens) {
+  if (!config.has_experts()) return 0.0;
+  const auto experts = static_cast<double>(config.n_routed_experts);
+  const double chosen_share = static_cast<double>(config.num_experts_per_tok) / experts;
+  return experts * (1.0 - std::pow(1.0 - chosen_share, tokens));
+}
+
+std::optional<SpeedEstimate> decode_speed(const Shapes& model, const ModelPlan& plan, const MachineSpec& machine,
+                                          const ModelCosts& costs) {
+  const runtime::ModelConfig& config = model.shape.config;
+  const int64_t context = std::min(kPlannedDecodeContext, plan.memory.context_tokens - 1);
+  BenchRow row{.test = BenchTest::kDecode, .tokens = 1, .context = context};
+  row.costs = costs.decode(static_cast<double>(context));
+  const double wanted = moe_layers(config) * static_cast<double>(config.num_experts_per_tok);
+  row.bytes_read = wanted * (1.0 - plan.hit_rate) * static_cast<double>(plan.memory.slot_bytes);
+  return estimate(std::move(row), plan, machine);
+}
+
+std::optional<SpeedEstimate> prefill_speed(const Shapes& model, const ModelPlan& plan, const MachineSpec& machine,
+                                           const ModelCosts& costs, int64_t chunk_rows) {
+  const runtime::ModelConfig& config = model.shape.config;
+  const int64_t tokens = std::min(kPlannedPromptTokens, plan.memory.context_tokens);
+  const auto touched = static_cast<int64_t>(std::lround(touched_experts(config, static_cast<double>(tokens))));
+  std::vector<int64_t> touched_of_layer(model.shape.layers.size(), 0);
+  for (size_t l = 0; l < touched_of_layer.size(); ++l) {
+    if (config.is_moe_layer(static_cast<int64_t>(l))) touched_of_layer[l] = touched;
+  }
+  const auto count = static_cast<double>(tokens);
+  BenchRow row{.test = BenchTest::kPrefill, .tokens = tokens, .costs = costs.prefill(tokens, touched_of_layer)};
+  for (const LayerKind kind : kLayerKinds) {
+    for (double* sum : {&row.costs[kind].weight_bytes, &row.costs[kind].flop, &row.costs[kind].context_flop}) {
+      *sum /= count;
+    }
+  }
+  // Every chunk reads what it wants and RAM does not hold.
+  const auto chunk = static_cast<double>(std::min(tokens, chunk_rows));
+  const double held = plan.memory.needs.expert_count == 0 ? 1.0
+                                                          : static_cast<double>(plan.memory.slot_count) /
+                                                                static_cast<double>(plan.memory.needs.expert_count);
+  row.bytes_read = std::ceil(count / chunk) * moe_layers(config) * touched_experts(config, chunk) * (1.0 - held) *
+                   static_cast<double>(plan.memory.slot_bytes) / count;
+  return estimate(std::move(row), plan, machine);
+}
+
+ModelPlan plan_without_gains(const Shapes& model, const MachineSpec& machine, const offload::MemoryWishes& wishes,
+                             int64_t chunk_rows) {
+  ModelPlan plan{.memory =
+                     offload::plan_memory(memory_needs(model.shape, model.layouts, chunk_rows), machine.room, wishes)};
+  const uint64_t experts = plan.memory.needs.expert_count, slots = plan.memory.slot_count;
+  const double token_experts =
+      moe_layers(model.shape.config) * static_cast<double>(model.shape.config.num_experts_per_tok);
+  if (experts > 0 && slots < experts) {
+    // With less than a token's experts in RAM, each is gone before it is wanted again.
+    plan.hit_rate = static_cast<double>(slots) < token_experts
+                        ? 0.0
+                        : expected_hit_rate(static_cast<double>(slots) / static_cast<double>(experts));
+  }
+  const ModelCosts costs(model.shape, model.layouts);
+  plan.decode = decode_speed(model, plan, machine, costs);
+  plan.prefill = prefill_speed(model, plan, machine, costs, chunk_rows);
+  return plan;
+}
+
+double factor(const std::optional<SpeedEstimate>& after, const std::optional<SpeedEstimate>& before) {
+  return after && before ? after->tokens_per_s() / before->tokens_per_s() : 1.0;
+}
+
+/// Tries changes one at a time.
+class GainSearch {
+ public:
+  GainSearch(const ModelPlan& now, int64_t chunk_rows) : now_(now), chunk_rows_(chunk_rows) {}
+
+  void tried(const std::string& change, const Shapes& model, const MachineSpec& machine,
+             const offload::MemoryWishes& wishes) {
+    try {
+      const ModelPlan then = plan_without_gains(model, machine, wishes, chunk_rows_);
+      const PlannedGain gain{.change = change,
+                             .decode_factor = factor(then.decode, now_.decode),
+                             .prefill_factor = factor(then.prefill, now_.prefill)};
+      if (std::max(gain.decode_factor, gain.prefill_factor) >= kLeastGain) gains_.push_back(gain);
+    } catch (const quant::Error&) {
+      // A change that leads to nothing that runs is no advice.
+    }
+  }
+
+  std::vector<PlannedGain> best_first() {
+    const auto worth = [](const PlannedGain& gain) { return gain.decode_factor * gain.prefill_factor; };
+    std::stable_sort(gains_.begin(), gains_.end(),
+                     [&](const PlannedGain& a, const PlannedGain& b) { return worth(a) > worth(b); });
+    return gains_;
+  }
+
+ private:
+  const ModelPlan& now_;
+  int64_t chunk_rows_;
+  std::vector<PlannedGain> gains_;
+};
+
+/// Experts in Q4_K, if they are in something much larger.
+void try_four_bits(GainSearch& search, const PlannedModel& model, const MachineSpec& machine,
+                   const offload::MemoryWishes& wishes, uint64_t record_bytes) {
+  const runtime::ModelConfig& config = model.shape.config;
+  const auto q4 = quant::ExpertLayout::make(quant::DType::kQ4_K, config.hidden_size, config.moe_intermediate_size);
+  if (record_bytes * 2 <= q4.record_bytes * 3) return;
+  const std::vector<quant::ExpertLayout> smaller(model.layouts.size(), q4);
+  search.tried("experts in Q4_K", {model.shape, smaller}, machine, wishes);
+}
+
+}  // namespace
+
+double expected_hit_rate(double fraction) {
+  struct Point {
+    double fraction, hit_rate;
+  };
+  // `moraine simulate --ram 500GB --ram-budget … --recall 0 --warm-up 1200 --tokens 200`
+  constexpr std::array<Point, 13> kCurve = {{{0.0, 0.0},
+                                             {0.054, 0.220},
+                                             {0.109, 0.320},
+                                             {0.163, 0.397},
+                                             {0.217, 0.462},
+                                             {0.272, 0.517},
+                                             {0.381, 0.615},
+                                             {0.489, 0.701},
+                                             {0.598, 0.779},
+                                             {0.707, 0.846},
+                                             {0.816, 0.910},
+                                             {0.924, 0.966},
+                                             {1.0, 1.0}}};
+  const double f = std::clamp(fraction, 0.0, 1.0);
+  for (size_t i = 1; i < kCurve.size(); ++i) {
+    const Point &a = kCurve[i - 1], &b = kCurve[i];
+    if (f <= b.fraction) return a.hit_rate + (b.hit_rate - a.hit_rate) * (f - a.fraction) / (b.fraction - a.fraction);
+  }
+  return 1.0;
+}
+
+ModelPlan plan_model(const PlannedModel& model, const MachineSpec& machine, const offload::MemoryWishes& wishes,
+                     int64_t chunk_rows) {
+  const Shapes shapes{model.shape, model.layouts};
+  ModelPlan plan = plan_without_gains(shapes, machine, wishes, chunk_rows);
+  GainSearch search(plan, chunk_rows);
+  if (!plan.memory.holds_all_experts()) {
+    constexpr uint64_t kGib = 1u << 30;
+    // Without the budget that was asked for: more RAM is of use only if it may be used.
+    const offload::MemoryWishes free{.context_tokens = wishes.context_tokens};
+    for (const uint64_t more_gib : {32, 64, 128, 256, 512}) {
+      MachineSpec larger = machine;
+      larger.room.ram_bytes += more_gib * kGib;
+      search.tried(fmt::format("+{} GiB RAM", more_gib), shapes, larger, free);
+    }
+    if (wishes.experts_budget_bytes) search.tried("no --ram-budget", shapes, machine, free);
+    if (machine.limits.disk_gb_per_s) {
+      MachineSpec drives = machine;
+      *drives.limits.disk_gb_per_s *= 2.0;
+      search.tried(fmt::format("twice the drives ({:.1f} GB/s)", *drives.limits.disk_gb_per_s), shapes, drives, wishes);
+    }
+    constexpr int64_t kShortContext = 8192;
+    if (plan.memory.context_tokens > kShortContext) {
+      offload::MemoryWishes shorter = wishes;
+      shorter.context_tokens = kShortContext;
+      search.tried(fmt::format("--context {}", kShortContext), shapes, machine, shorter);
+    }
+  }
+  if (model.shape.config.has_experts()) try_four_bits(search, model, machine, wishes, plan.memory.needs.record_bytes);
+  if (machine.limits.compute.dram_read_gb_per_s) {
+    MachineSpec wider = machine;
+    *wider.limits.compute.dram_read_gb_per_s *= 2.0;
+    search.tried("twice the memory channels", shapes, wider, wishes);
+  }
+  plan.gains = search.best_first();
+  return plan;
+}
+
+}  // namespace moraine::tools

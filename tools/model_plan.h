@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "offload/memory_plan.h"
+#include "tools/bench_row.h"
+#include "tools/machine_spec.h"
+#include "tools/planned_model.h"
+
+namespace moraine::tools {
+
+/// How fast one kind of work will be.
+struct SpeedEstimate {
+  Bound bound = {};           ///< what the binding limit allows
+  double efficiency = 1.0;    ///< how much of such a bound has been reached in measurements (docs/memory_plan.md)
+  double disk_bytes = 0.0;    ///< per token
+  double memory_bytes = 0.0;  ///< weights per token, RAM and VRAM
+
+  double tokens_per_s() const { return bound.tokens_per_s * efficiency; }
+};
+
+/// A change to machine or settings and what it brings: factors on predicted speed.
+struct PlannedGain {
+  std::string change;
+  double decode_factor = 1.0;
+  double prefill_factor = 1.0;
+};
+
+/// Everything `moraine plan` says.
+struct ModelPlan {
+  offload::MemoryPlan memory = {};
+  double hit_rate = 1.0;                      ///< expected, of experts wanted while decoding
+  std::optional<SpeedEstimate> decode = {};   ///< nothing if no limit that matters is known
+  std::optional<SpeedEstimate> prefill = {};  ///< of a prompt of kPlannedPromptTokens
+  std::vector<PlannedGain> gains = {};        ///< worth telling, best first
+};
+
+// Measured shares of the bound: docs/benchmarks.md (671B shapes); disk: what is asked of the reader.
+inline constexpr double kDecodeEfficiency = 0.84;
+inline constexpr double kPrefillDramEfficiency = 0.42;
+inline constexpr double kPrefillInt8Efficiency = 0.13;
+inline constexpr double kDiskEfficiency = 0.90;
+
+inline constexpr int64_t kPlannedPromptTokens = 1024;
+inline constexpr int64_t kPlannedDecodeContext = 1024;  ///< tokens in the cache while decoding
+
+/// Expected share of wanted experts that are in RAM, if RAM holds `fraction` of all and at least one token's. From the
+/// simulator's routing model (docs/memory_plan.md has its statistics and this curve).
+double expected_hit_rate(double fraction);
+
+/// Memory, speeds and the changes that would gain most, from sizes and numbers alone. `chunk_rows`: the largest step.
+/// Throws quant::Error as plan_memory().
+ModelPlan plan_model(const PlannedModel& model, const MachineSpec& machine, const offload::MemoryWishes& wishes,
+                     int64_t chunk_rows);
+
+}  // namespace moraine::tools

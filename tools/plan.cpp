@@ -1,0 +1,110 @@
+#include <CLI/Formatter.hpp>
+#include <CLI/Validators.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cpu/cpu_backend.h"
+#include "offload/disk_speed.h"
+#include "quant/error.h"
+#include "tools/byte_size.h"
+#include "tools/commands.h"
+#include "tools/engine_setup.h"
+#include "tools/exit_codes.h"
+#include "tools/plan_report.h"
+#include "tools/stats_json.h"
+
+namespace moraine::tools {
+namespace {
+
+struct PlanCommand {
+  EngineOptions engine;
+  std::optional<uint64_t> ram_bytes;
+  uint64_t vram_bytes = 0;
+  std::vector<std::string> drives;  ///< directories and speeds
+  std::optional<double> dram_gb_per_s;
+  bool json = false;
+};
+
+/// All drives together: what is said of them, or what the model's own files give.
+std::optional<double> drives_gb_per_s(const PlanCommand& command, const PlannedModel& model) {
+  if (command.drives.empty()) return offload::measure_disk_gb_per_s(model.expert_files);
+  double sum = 0.0;
+  for (const std::string& drive : command.drives) {
+    const std::optional<double> said = parse_speed_gb_per_s(drive);
+    const std::optional<double> speed = said ? said : measure_directory_gb_per_s(drive);
+    if (!speed) return std::nullopt;
+    sum += *speed;
+  }
+  return sum;
+}
+
+int plan(const PlanCommand& command, Console& console) {
+  const PlannedModel model =
+      open_planned_model(model_directory(command.engine.model), command.engine.experts, command.engine.resident);
+  const offload::Topology topology = offload::Topology::detect();
+  MachineSpec machine = spec_of(topology, offload::available_ram_bytes(topology.memory_limit));
+  if (command.ram_bytes) machine.room.ram_bytes = *command.ram_bytes;
+  machine.room.vram_bytes = command.vram_bytes;
+  const offload::MemoryWishes wishes = memory_wishes(command.engine);
+  const int64_t chunk_rows = cpu::CpuOptions().max_rows;
+  plan_model(model, machine, wishes, chunk_rows);  // what cannot fit is refused before anything is measured
+
+  console.redraw("measuring the machine");
+  machine.limits.compute = measure_compute(thread_count(command.engine), topology);
+  if (command.dram_gb_per_s) machine.limits.compute.dram_read_gb_per_s = command.dram_gb_per_s;
+  machine.limits.disk_gb_per_s = drives_gb_per_s(command, model);
+  console.clear_redrawn();
+  const ModelPlan made = plan_model(model, machine, wishes, chunk_rows);
+  console.out(command.json ? json_text(plan_json(model, machine, made)) : plan_text(model, machine, made));
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_plan_command(CLI::App& app, Command& chosen) {
+  CLI::App* command = app.add_subcommand("plan", "Say where everything would lie, how fast it would be, and why");
+  const auto options = std::make_shared<PlanCommand>();
+  add_model_argument(*command, options->engine.model, ModelArgument::kOptional);
+  const auto size_flag = [&](const char* flag, const char* help, auto set) {
+    command
+        ->add_option_function<std::string>(
+            flag, [set](const std::string& text) { set(parse_byte_size(text)); }, help)
+        ->type_name("SIZE");
+  };
+  size_flag("--ram", "Plan for so much free RAM (default: what is free here)",
+            [options](uint64_t bytes) { options->ram_bytes = bytes; });
+  size_flag("--vram", "Plan for a GPU with so much memory (default: none)",
+            [options](uint64_t bytes) { options->vram_bytes = bytes; });
+  command
+      ->add_option("--nvme", options->drives,
+                   "A directory on the drive, which is measured there, or a speed,\ne.g. 11GB/s; several drives: "
+                   "several times (default: the model's\nown files are measured)")
+      ->type_name("DIR|SPEED")
+      ->allow_extra_args(false);
+  command
+      ->add_option_function<std::string>(
+          "--dram",
+          [options](const std::string& text) {
+            options->dram_gb_per_s = parse_speed_gb_per_s(text);
+            if (options->dram_gb_per_s) return;
+            throw quant::Error(quant::ErrorKind::kUsage,
+                               {.what = "not a speed", .item = quant::printable(text), .expected = "e.g. 200GB/s"});
+          },
+          "Plan for this DRAM read speed (default: measured)")
+      ->type_name("SPEED");
+  add_memory_flags(*command, options->engine);
+  add_threads_flag(*command, options->engine.threads);
+  add_experts_flag(*command, options->engine.experts,
+                   "Plan for experts in this format: F8_E4M3, BF16, Q8_0, Q4_K or\nQ4_0 (default: as stored)");
+  add_resident_flag(*command, options->engine.resident);
+  add_json_flag(*command, options->json,
+                "Print one JSON object: model, machine, groups, kv, experts, decode,\nprefill, gains");
+  set_help_footer(*command,
+                  "  moraine plan ~/models/pack\n"
+                  "  moraine plan DeepSeek-R1/config.json --experts Q4_K --ram 256GiB --nvme 7GB/s --nvme 7GB/s\n\n"
+                  "A directory with nothing but config.json is enough: plan before you download.\n");
+  command->callback([options, &chosen] { chosen = [options](Console& console) { return plan(*options, console); }; });
+}
+
+}  // namespace moraine::tools
