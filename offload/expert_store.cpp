@@ -109,6 +109,10 @@ bool ExpertStore::wants_hints() const {
 LeaseStream ExpertStore::acquire(std::span<const ExpertId> wanted) {
   return impl_->acquire(wanted);
 }
+void ExpertStore::observe(StoreObserver observer) {
+  impl_->observe(std::move(observer));
+}
+
 int ExpertStore::slot_count() const {
   return impl_->slot_count();
 }

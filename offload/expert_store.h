@@ -69,6 +69,11 @@ struct StoreCounters {
 /// What was counted between two readings.
 StoreCounters operator-(const StoreCounters& after, const StoreCounters& before);
 
+/// What the store tells of single experts, for a trace.
+enum class StoreEvent : uint8_t { kHit, kMiss, kLatePrefetch, kPrefetch, kReadEnded };
+/// Called under the store's lock, from any thread: must return at once, not throw and not call the store.
+using StoreObserver = std::function<void(StoreEvent, ExpertId)>;
+
 class StoreImpl;
 
 /// The pin on a record in RAM: while it lives, the record stays. Move-only.
@@ -138,6 +143,9 @@ class ExpertStore {
   bool wants_hints() const;
   /// `wanted`: no duplicates.
   LeaseStream acquire(std::span<const ExpertId> wanted);
+
+  /// Who is told from now on; empty: nobody.
+  void observe(StoreObserver observer);
 
   int slot_count() const;           ///< at present
   uint64_t budget_bytes() const;    ///< bytes of these slots

@@ -159,6 +159,7 @@ LeaseStream StoreImpl::acquire(std::span<const ExpertId> wanted) {
       continue;
     }
     ++counters_.hits;
+    tell(StoreEvent::kHit, id);
     if (cache_.use(slot)) ++counters_.useful_prefetches;
     cache_.pin(slot);
     stream->arrivals.push_back({.id = id, .slot = slot});
@@ -172,6 +173,7 @@ void StoreImpl::want(StreamState& stream, ExpertId id) {
   const auto found = loads_.find(id);
   if (found == loads_.end()) {
     ++counters_.misses;
+    tell(StoreEvent::kMiss, id);
     if (broken_ != nullptr) {
       stream.arrivals.push_back({.id = id, .error = broken_});
       return;
@@ -190,6 +192,7 @@ void StoreImpl::want(StreamState& stream, ExpertId id) {
   if (load.slot >= 0) ++stream.ahead;
   if (load.is_prefetch && cache_.use(load.slot)) {
     ++counters_.late_prefetches;
+    tell(StoreEvent::kLatePrefetch, id);
     ++counters_.useful_prefetches;
   } else {
     ++counters_.misses;
@@ -269,6 +272,11 @@ void StoreImpl::release(int slot) {
   --open_leases_;
   ++moves_;
   if (cache_.pins(slot) == 0) wake_if_useful();
+}
+
+void StoreImpl::observe(StoreObserver observer) {
+  const std::lock_guard lock(mutex_);
+  observer_ = std::move(observer);
 }
 
 StoreCounters StoreImpl::counters() const {

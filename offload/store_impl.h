@@ -58,6 +58,7 @@ class StoreImpl {
   void close(StreamState& stream);
   void release(int slot);
   StoreCounters counters() const;
+  void observe(StoreObserver observer);
 
   int slot_count() const;
   uint64_t budget_bytes() const { return arena_.slot_bytes() * static_cast<uint64_t>(slot_count()); }
@@ -88,6 +89,9 @@ class StoreImpl {
   bool is_known(ExpertId id) const;
   bool is_scan(std::span<const ExpertId> wanted) const;
   void wake_if_useful();
+  void tell(StoreEvent event, ExpertId id) const {
+    if (observer_) observer_(event, id);
+  }
 
   // What goes on beside the requests: store_background.cpp
   void warm_start();
@@ -130,6 +134,7 @@ class StoreImpl {
   ExpertCache cache_;
   Prefetcher prefetcher_;
   StoreCounters counters_;
+  StoreObserver observer_;
   std::unordered_map<ExpertId, std::unique_ptr<Load>> loads_;
   std::deque<Load*> demand_;           // queued for a slot, oldest first
   std::deque<Load*> reread_;           // have a slot, to be read once more

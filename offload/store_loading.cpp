@@ -91,6 +91,7 @@ void StoreImpl::begin_prefetches() {
     const std::optional<Prefetcher::Begin> begin = prefetcher_.next(cache_);
     if (!begin) return;
     ++counters_.prefetches;
+    tell(StoreEvent::kPrefetch, begin->id);
     auto load = std::make_unique<Load>();
     load->id = begin->id;
     load->is_prefetch = true;
@@ -282,6 +283,7 @@ void StoreImpl::deliver_error(Load& load, const std::exception_ptr& error) {
 
 void StoreImpl::end(Load& load) {
   ++moves_;
+  tell(StoreEvent::kReadEnded, load.id);
   if (load.is_prefetch) prefetcher_.ended();
   if (load.is_warm) --warm_in_flight_;
   if (load.raw_bytes > 0) {

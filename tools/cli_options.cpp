@@ -163,6 +163,14 @@ void add_engine_flags(CLI::App& command, EngineOptions& options, ModelArgument a
   command.add_flag("--reference", options.reference, "Compute with the scalar code that defines the results (slow)");
 }
 
+void add_trace_flag(CLI::App& command, EngineOptions& options) {
+  command
+      .add_option_function<std::string>(
+          "--trace", [&options](const std::string& text) { options.trace_file = text; },
+          "Record every layer, wait and expert into this file, for `moraine trace`\nand Chrome's trace viewers")
+      ->type_name("F");
+}
+
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {
   command.add_option("--max-tokens", flags.max_tokens, "Most tokens of an answer, thinking included (default: 32768)")
       ->type_name("N")

@@ -46,6 +46,8 @@ void add_json_flag(CLI::App& command, bool& json, const std::string& help);
 void add_memory_flags(CLI::App& command, EngineOptions& options);
 /// MODEL and everything about how it is opened.
 void add_engine_flags(CLI::App& command, EngineOptions& options, ModelArgument argument);
+/// --trace.
+void add_trace_flag(CLI::App& command, EngineOptions& options);
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags);
 
 /// A subcommand's help page ends with its examples and the exit codes.

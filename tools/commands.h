@@ -17,5 +17,7 @@ void add_convert_command(CLI::App& app, Command& chosen);
 void add_synth_command(CLI::App& app, Command& chosen);
 void add_bench_command(CLI::App& app, Command& chosen);
 void add_plan_command(CLI::App& app, Command& chosen);
+void add_trace_command(CLI::App& app, Command& chosen);
+void add_simulate_command(CLI::App& app, Command& chosen);
 
 }  // namespace moraine::tools

@@ -19,8 +19,9 @@ struct EngineOptions {
   std::optional<quant::DType> resident;      ///< quantize resident matrices on load; nothing or F8_E4M3: as stored
   offload::ReaderKind reader = offload::ReaderKind::kAuto;
   bool prefetch = true;
-  bool precise = false;    ///< f32 activations throughout: slower than int8 ones, exact
-  bool reference = false;  ///< scalar arithmetic: slow, the definition the fast path is tested against
+  std::filesystem::path trace_file = {};  ///< to write a trace to; empty: none
+  bool precise = false;                   ///< f32 activations throughout: slower than int8 ones, exact
+  bool reference = false;                 ///< scalar arithmetic: slow, the definition the fast path is tested against
 };
 
 }  // namespace moraine::tools

@@ -45,6 +45,7 @@ void add_tasks(CLI::App& eval, Command& chosen) {
   CLI::App* command = eval.add_subcommand("tasks", "Count how many problems of a file are answered right");
   const auto options = std::make_shared<EvalTasksOptions>();
   add_engine_flags(*command, options->engine, ModelArgument::kRequired);
+  add_trace_flag(*command, options->engine);
   command
       ->add_option_function<std::string>(
           "FILE", [options](const std::string& text) { options->file = text; },

@@ -9,6 +9,7 @@
 #include "tools/exit_codes.h"
 #include "tools/progress_bar.h"
 #include "tools/stats_json.h"
+#include "tools/trace_recorder.h"
 
 namespace moraine::tools {
 namespace {
@@ -109,8 +110,10 @@ int eval_tasks(const EvalTasksOptions& options, Console& console) {
   if (options.limit > 0 && tasks.size() > static_cast<size_t>(options.limit)) {
     tasks.resize(static_cast<size_t>(options.limit));
   }
-  const std::unique_ptr<runtime::Engine> engine = open_engine(options.engine, console);
+  const std::unique_ptr<TraceRecorder> trace = open_trace(options.engine.trace_file);
+  const std::unique_ptr<runtime::Engine> engine = open_engine(options.engine, console, adapter_of(trace));
   TaskRun run = run_tasks(*engine, tasks, options.max_tokens, console);
+  warn_if_cut(trace, console);
 
   if (options.json) {
     quant::Json by_task = quant::Json::object();

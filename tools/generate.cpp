@@ -14,6 +14,7 @@
 #include "tools/exit_codes.h"
 #include "tools/progress_bar.h"
 #include "tools/stats_json.h"
+#include "tools/trace_recorder.h"
 
 namespace moraine::tools {
 namespace {
@@ -75,7 +76,8 @@ void print_json(const GenerateCommand& options, const runtime::GenerateResult& r
 
 int generate(const GenerateCommand& options, Console& console) {
   const std::string text = prompt_text(options);
-  const std::unique_ptr<runtime::Engine> engine = open_engine(options.engine, console);
+  const std::unique_ptr<TraceRecorder> trace = open_trace(options.engine.trace_file);
+  const std::unique_ptr<runtime::Engine> engine = open_engine(options.engine, console, adapter_of(trace));
   const runtime::GenerateOptions wanted = options.sampling.merged_with(engine->text().default_sampling);
   const runtime::Message message{.role = "user", .content = text};
   const std::vector<int32_t> prompt = options.raw ? engine->raw_prompt(text) : engine->chat_prompt({&message, 1});
@@ -107,6 +109,7 @@ int generate(const GenerateCommand& options, Console& console) {
       fmt::format("{}{}{}{}\n", console.dim_on(), ending,
                   stats_line(result.stats, static_cast<int64_t>(session.tokens().size()), engine->context_tokens()),
                   console.dim_off()));
+  warn_if_cut(trace, console);
   return kExitOk;
 }
 
@@ -127,6 +130,7 @@ void add_generate_command(CLI::App& app, Command& chosen) {
                 "Print one JSON object: model, prompt_tokens, output_tokens, ids, thinking,\n"
                 "answer, finish_reason, stats");
   add_engine_flags(*command, options->engine, ModelArgument::kRequired);
+  add_trace_flag(*command, options->engine);
   add_sampling_flags(*command, options->sampling);
   set_help_footer(*command,
                   "  moraine generate ~/models/pack -p \"Why is the sky blue?\" --temp 0\n"
