@@ -8,7 +8,8 @@ namespace moraine::runtime {
 
 Engine::Engine(EngineParts parts)
     : parts_(std::move(parts)),
-      transformer_(*parts_.model, *parts_.dense, *parts_.expert_backend, *parts_.store, parts_.experts.layouts) {}
+      transformer_(*parts_.model, *parts_.dense, *parts_.expert_backend, *parts_.store, parts_.experts.layouts,
+                   parts_.trained_predictor) {}
 
 int64_t Engine::context_tokens() const {
   const int64_t known = config().max_position_embeddings;

@@ -25,6 +25,7 @@ struct EngineParts {
   std::unique_ptr<offload::ExpertStore> store;
   std::shared_ptr<DenseBackend> dense;
   std::shared_ptr<ExpertBackend> expert_backend;
+  std::shared_ptr<const LinearPredictor> trained_predictor = {};  ///< may be null
   int64_t context_tokens = 0;  ///< that memory was planned for; 0: as many as the model knows
 };
 

@@ -1,16 +1,20 @@
 #include "runtime/moe_layer.h"
 
+#include <chrono>
+#include <utility>
+
 namespace moraine::runtime {
 
 MoeLayer::MoeLayer(const Model& model, DenseBackend& dense, ExpertBackend& experts, offload::ExpertStore& store,
-                   std::vector<quant::ExpertLayout> layouts)
+                   std::vector<quant::ExpertLayout> layouts, std::shared_ptr<const LinearPredictor> trained)
     : model_(model),
       dense_(dense),
       experts_(experts),
       store_(store),
       layouts_(std::move(layouts)),
       router_(model.config),
-      predictor_(model, dense, router_) {}
+      predictor_(model, dense, router_, std::move(trained)),
+      budget_(store.source().max_record_bytes(), router_.num_experts_per_tok(), 2 * router_.num_experts_per_tok()) {}
 
 std::span<const RoutedExpert> MoeLayer::run(int layer, int32_t row_count) {
   route(layer, row_count);
@@ -21,6 +25,8 @@ std::span<const RoutedExpert> MoeLayer::run(int layer, int32_t row_count) {
 
 void MoeLayer::hint(int layer, int32_t row_count) {
   if (!store_.wants_hints()) return;
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  predictor_.set_count(budget_.next_count(std::chrono::duration<double>(now).count(), store_.counters()));
   predictor_.set_row_count(row_count);
   store_.hint(predictor_.likely(layer));
 }
@@ -67,6 +73,8 @@ void MoeLayer::group_by_expert(int layer, int32_t row_count) {
 void MoeLayer::compute(int layer, int32_t row_count) {
   routed_.resize(normed_.size());
   offload::LeaseStream stream = store_.acquire(wanted_);
+  const auto hidden = static_cast<size_t>(model_.config.hidden_size);
+  predictor_.set_router_input(layer, std::span<const float>(normed_).last(hidden));
   hint(layer + 1, row_count);
   experts_.begin_experts(normed_, row_count, layouts_[static_cast<size_t>(layer)], router_.num_experts_per_tok());
   dense_.shared_expert(layer);

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "offload/expert_store.h"
 #include "quant/expert_pack.h"
 #include "runtime/backend.h"
+#include "runtime/hint_budget.h"
 #include "runtime/model.h"
 #include "runtime/router.h"
 #include "runtime/router_predictor.h"
@@ -18,7 +20,7 @@ namespace moraine::runtime {
 class MoeLayer {
  public:
   MoeLayer(const Model& model, DenseBackend& dense, ExpertBackend& experts, offload::ExpertStore& store,
-           std::vector<quant::ExpertLayout> layouts);
+           std::vector<quant::ExpertLayout> layouts, std::shared_ptr<const LinearPredictor> trained = {});
 
   /// Runs `layer` for the step's rows. Returns the experts chosen, valid until the next call: [rows,
   /// num_experts_per_tok].
@@ -40,6 +42,7 @@ class MoeLayer {
   std::vector<quant::ExpertLayout> layouts_;  // [layer]
   Router router_;
   RouterPredictor predictor_;
+  HintBudget budget_;
 
   std::vector<float> normed_;                               // [rows, hidden]
   std::vector<float> logits_;                               // [rows, n_routed_experts]

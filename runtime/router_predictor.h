@@ -1,31 +1,50 @@
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "offload/expert_predictor.h"
 #include "runtime/backend.h"
+#include "runtime/linear_predictor.h"
 #include "runtime/model.h"
 #include "runtime/router.h"
 
 namespace moraine::runtime {
 
-/// Guesses a layer's experts by applying its router early, to the residual stream of the layer before it. Published
-/// recall for R1: 72–77 % of the top-8. A prefill chunk wants nearly all experts of a layer, so there it names all.
+/// Guesses a layer's experts by applying its router early, to the residual stream as it is now: behind the attention of
+/// the layer before. Published recall for R1: 72–77 % of the top-8. A trained predictor corrects it where there is one.
+/// Where more than a token's experts are asked for, the rest are guesses for the layer after (docs/memory_plan.md has
+/// the recall of all). A prefill chunk wants nearly all experts of a layer, so there it names all.
 class RouterPredictor final : public offload::ExpertPredictor {
  public:
-  RouterPredictor(const Model& model, DenseBackend& dense, const Router& router);
+  /// `trained` may be null.
+  RouterPredictor(const Model& model, DenseBackend& dense, const Router& router,
+                  std::shared_ptr<const LinearPredictor> trained = {});
 
   /// The rows of the step under way.
   void set_row_count(int32_t row_count) { row_count_ = row_count; }
+  /// How many experts likely() names of a decoded token; at first num_experts_per_tok.
+  void set_count(int32_t count) { count_ = count; }
+  /// What the router of `layer` saw of the step's last row: what a trained predictor goes by. Valid until the next
+  /// step.
+  void set_router_input(int layer, std::span<const float> normed /* [hidden] */);
   std::span<const offload::ExpertId> likely(int layer) override;
 
  private:
+  bool is_moe(int layer) const;
+  /// Appends the `count` likeliest of `layer`.
+  void add(int layer, int32_t count);
+
   const Model& model_;
   DenseBackend& dense_;
   const Router& router_;
+  const std::shared_ptr<const LinearPredictor> trained_;
   int32_t row_count_ = 0;
-  std::vector<float> logits_;  // [n_routed_experts]
+  int32_t count_;
+  int input_layer_ = -1;
+  std::span<const float> input_;  // [hidden] of the router of input_layer_
+  std::vector<float> logits_;     // [n_routed_experts]
   std::vector<offload::ExpertId> likely_;
 };
 

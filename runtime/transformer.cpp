@@ -3,8 +3,8 @@
 namespace moraine::runtime {
 
 Transformer::Transformer(const Model& model, DenseBackend& dense, ExpertBackend& experts, offload::ExpertStore& store,
-                         std::vector<quant::ExpertLayout> layouts)
-    : model_(model), dense_(dense), moe_layer_(model, dense, experts, store, std::move(layouts)) {}
+                         std::vector<quant::ExpertLayout> layouts, std::shared_ptr<const LinearPredictor> trained)
+    : model_(model), dense_(dense), moe_layer_(model, dense, experts, store, std::move(layouts), std::move(trained)) {}
 
 void Transformer::step(const StepBatch& batch, std::span<const int32_t> logit_rows, std::span<float> logits,
                        const std::function<bool()>& stop, StepObserver* observer) {

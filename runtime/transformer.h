@@ -38,9 +38,9 @@ class StopRequested : public std::exception {
 class Transformer {
  public:
   /// `layouts`: per decoder layer how its experts' records are laid out (unused for dense layers). All references
-  /// outlive this.
+  /// outlive this. `trained`: helps to tell experts ahead; may be null.
   Transformer(const Model& model, DenseBackend& dense, ExpertBackend& experts, offload::ExpertStore& store,
-              std::vector<quant::ExpertLayout> layouts);
+              std::vector<quant::ExpertLayout> layouts, std::shared_ptr<const LinearPredictor> trained = {});
 
   /// Logits of the rows in `logit_rows`. `stop` is asked before every layer. Throws quant::Error if an expert can't be
   /// read, or StopRequested; the caches are then as before the step.

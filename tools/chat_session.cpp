@@ -60,6 +60,9 @@ runtime::FinishReason ChatSession::answer(const std::string& text) {
       fmt::format("{}{}{}\n", console_.dim_on(),
                   stats_line(result.stats, static_cast<int64_t>(session_.tokens().size()), engine_.context_tokens()),
                   console_.dim_off()));
+  if (tells_stats_) {
+    console_.err(fmt::format("{}{}{}", console_.dim_on(), store_stats_text(result.stats), console_.dim_off()));
+  }
   return result.finish;
 }
 

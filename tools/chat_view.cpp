@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -99,6 +100,14 @@ std::string stats_line(const runtime::GenerateStats& stats, int64_t context_used
       "prefill {:.1f} tokens/s · decode {:.1f} tokens/s · context {} of {} · expert hits {:.1f} % · {} read",
       stats.prefill_tokens_per_s(), stats.decode_tokens_per_s(), context_used, context_of,
       stats.expert_hit_rate() * 100.0, byte_size_text(stats.store.bytes_read));
+}
+
+std::string store_stats_text(const runtime::GenerateStats& stats) {
+  std::string text;
+  stats.store.visit([&](const char* name, uint64_t value) { text += fmt::format("  {:<18} {}\n", name, value); });
+  const auto tokens = static_cast<double>(std::max<int64_t>(1, stats.output_tokens));
+  return text + fmt::format("  {:<18} {:.1f}\n", "stall_ms_per_token",
+                            static_cast<double>(stats.store.stall_us) / 1e3 / tokens);
 }
 
 }  // namespace moraine::tools

@@ -46,6 +46,8 @@ class ChatView {
   bool answer_begun_ = false;
 };
 
+/// What the expert store did for an answer, counter by counter, with the stall per output token.
+std::string store_stats_text(const runtime::GenerateStats& stats);
 /// One line for after an answer: "prefill 512.3 tokens/s · decode 45.2 tokens/s · context 312 of 8192 · …".
 std::string stats_line(const runtime::GenerateStats& stats, int64_t context_used, int64_t context_of);
 

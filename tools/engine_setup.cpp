@@ -17,6 +17,7 @@
 #include "runtime/weight_loader.h"
 #include "tools/byte_size.h"
 #include "tools/model_sizes.h"
+#include "tools/predictor_training.h"
 #include "tools/progress_bar.h"
 
 namespace moraine::tools {
@@ -42,6 +43,19 @@ std::string plan_line(const std::string& name, const offload::MemoryPlan& plan, 
                      whole_context ? "" : fmt::format(" ({} tokens)", plan.context_tokens), experts, plan.slot_count,
                      plan.needs.expert_count, byte_size_text(plan.experts_budget_bytes), threads,
                      reference ? "scalar reference" : cpu::isa_name(), reader);
+}
+
+/// The person's own predictor of this model, if `moraine train-predictor` has left one.
+std::shared_ptr<const runtime::LinearPredictor> find_predictor(const runtime::Model& model, Console& console) {
+  std::error_code ignored;
+  const fs::path file = default_predictor_file(runtime::router_fingerprint(model));
+  if (file.empty() || !fs::exists(file, ignored)) return nullptr;
+  try {
+    return std::make_shared<runtime::LinearPredictor>(runtime::LinearPredictor::load(file, model));
+  } catch (const quant::Error& error) {
+    console.line(std::string("warning: going without the trained predictor: ") + error.what());
+    return nullptr;
+  }
 }
 
 }  // namespace
@@ -125,6 +139,7 @@ std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Conso
         .threads = std::min(cpu_options.threads, kLoadThreads)};
     parts.model = std::make_shared<runtime::Model>(runtime::load_model(checkpoint, config, load_options));
   }
+  if (options.prefetch && config.has_experts()) parts.trained_predictor = find_predictor(*parts.model, console);
   const auto backend = std::make_shared<cpu::CpuBackend>(parts.model, cpu_options);
   parts.dense = backend;
   parts.expert_backend = backend;

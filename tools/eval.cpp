@@ -122,10 +122,12 @@ void add_eval_command(CLI::App& app, Command& chosen) {
   set_help_footer(*command,
                   "  moraine eval logits ~/models/pack --ids 0,3,17,5 --out logits.npy\n"
                   "  moraine eval tasks ~/models/pack tasks.jsonl\n"
-                  "  moraine eval kl ~/models/pack --reference ~/models/DeepSeek-R1 text.txt\n");
+                  "  moraine eval kl ~/models/pack --reference ~/models/DeepSeek-R1 text.txt\n"
+                  "  moraine eval recall ~/models/pack text.txt\n");
   add_logits(*command, chosen);
   add_tasks(*command, chosen);
   add_kl(*command, chosen);
+  add_eval_recall(*command, chosen);
 }
 
 }  // namespace moraine::tools

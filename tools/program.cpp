@@ -70,6 +70,7 @@ int run_program(int argc, const char* const* argv, Console& console) {
     add_synth_command(app, chosen);
     add_bench_command(app, chosen);
     add_plan_command(app, chosen);
+    add_train_predictor_command(app, chosen);
     add_trace_command(app, chosen);
     add_simulate_command(app, chosen);
     try {

@@ -12,6 +12,7 @@
 #include "tools/engine_setup.h"
 #include "tools/exit_codes.h"
 #include "tools/line_editor.h"
+#include "tools/trace_recorder.h"
 
 namespace moraine::tools {
 namespace {
@@ -21,6 +22,7 @@ struct RunOptions {
   SamplingFlags sampling;
   std::optional<std::string> prompt;
   std::string thinking = "shown";
+  bool stats = false;
 };
 
 int signal_exit_code(const SignalWatch& signals) {
@@ -74,10 +76,12 @@ int chat(ChatSession& session, Console& console, SignalWatch& signals) {
 
 int run(const RunOptions& options, Console& console) {
   const std::filesystem::path directory = model_directory(options.engine.model);
-  const std::unique_ptr<runtime::Engine> engine = open_engine(options.engine, console);
+  const std::unique_ptr<TraceRecorder> trace = open_trace(options.engine.trace_file);
+  const std::unique_ptr<runtime::Engine> engine = open_engine(options.engine, console, adapter_of(trace));
   SignalWatch signals;
   ChatSession session(*engine, options.sampling.merged_with(engine->text().default_sampling),
                       *thinking_view_from_name(options.thinking), model_name(directory), console, signals);
+  if (options.stats) session.tell_stats();
   if (options.prompt) {
     const runtime::FinishReason finish = session.answer(*options.prompt);
     return finish == runtime::FinishReason::kCancelled ? signal_exit_code(signals) : kExitOk;
@@ -100,6 +104,8 @@ void add_run_command(CLI::App& app, Command& chosen) {
           "The model's thinking on stderr: shown, folded (one line) or hidden\n(default: shown; /think changes it)")
       ->type_name("VIEW")
       ->check(CLI::IsMember({"shown", "folded", "hidden"}).description(""));
+  command->add_flag("--stats", options->stats, "After every answer: what the expert store did for it");
+  add_trace_flag(*command, options->engine);
   add_engine_flags(*command, options->engine, ModelArgument::kOptional);
   add_sampling_flags(*command, options->sampling);
   set_help_footer(*command,

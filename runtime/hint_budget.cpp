@@ -1,0 +1,34 @@
+#include "runtime/hint_budget.h"
+
+#include <algorithm>
+
+namespace moraine::runtime {
+namespace {
+
+constexpr double kNewShare = 0.1;  // of a decaying mean: about the last ten layers count
+constexpr int kLeastCalls = 10;    // before a mean is believed
+
+void mix(double& mean, double value) {
+  mean = mean < 0.0 ? value : mean + kNewShare * (value - mean);
+}
+
+}  // namespace
+
+int32_t HintBudget::next_count(double now_s, const offload::StoreCounters& counters) {
+  const offload::StoreCounters since = counters - before_;
+  const double period_s = now_s - before_s_;
+  before_ = counters;
+  before_s_ = now_s;
+  if (calls_++ == 0) return usual_count_;  // there is no period yet
+  const double busy_s = static_cast<double>(since.busy_us) / 1e6;
+  const auto read_bytes = static_cast<double>(since.bytes_read);
+  if (read_bytes > 0.0 && busy_s > 0.0) mix(bytes_per_s_, read_bytes / busy_s);
+  // What hints made the drive do would be idle time without them.
+  const double demand_share = read_bytes > 0.0 ? 1.0 - static_cast<double>(since.bytes_prefetched) / read_bytes : 1.0;
+  mix(idle_s_, std::max(0.0, period_s - busy_s * demand_share));
+  if (calls_ < kLeastCalls || bytes_per_s_ < 0.0 || record_bytes_ == 0) return usual_count_;
+  const double records = idle_s_ * bytes_per_s_ / static_cast<double>(record_bytes_);
+  return static_cast<int32_t>(std::clamp(records + 0.5, 0.0, static_cast<double>(most_)));
+}
+
+}  // namespace moraine::runtime

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+
+#include "offload/expert_store.h"
+
+namespace moraine::runtime {
+
+/// How many experts are worth a hint: what the drive can deliver in the time that demand leaves it idle from one layer
+/// to the next. Learns both from the store's counters; only time depends on it.
+class HintBudget {
+ public:
+  /// `usual_count`: until something was measured. `most`: at any time.
+  HintBudget(uint64_t record_bytes, int32_t usual_count, int32_t most)
+      : record_bytes_(record_bytes), usual_count_(usual_count), most_(most) {}
+
+  /// The count for a hint given now; called once per hint with the store's counters.
+  int32_t next_count(double now_s, const offload::StoreCounters& counters);
+
+ private:
+  const uint64_t record_bytes_;
+  const int32_t usual_count_, most_;
+  int calls_ = 0;
+  double before_s_ = 0.0;
+  offload::StoreCounters before_ = {};
+  double idle_s_ = -1.0;       // per layer, decaying mean; negative: not known
+  double bytes_per_s_ = -1.0;  // of the drive while it reads, the same
+};
+
+}  // namespace moraine::runtime
