@@ -5,6 +5,7 @@
 #include "cpu/expert_ffn.h"
 #include "cpu/gqa_block.h"
 #include "cpu/matmul.h"
+#include "cpu/mla_attention.h"
 #include "cpu/mla_block.h"
 #include "cpu/norm_rows.h"
 #include "quant/error.h"
@@ -12,19 +13,25 @@
 namespace moraine::cpu {
 namespace {
 
-std::unique_ptr<AttentionBlock> make_attention(const runtime::ModelConfig& config, Workers& workers) {
-  if (config.is_latent()) return std::make_unique<MlaBlock>(config, workers);
-  return std::make_unique<GqaBlock>(config, workers);
+std::unique_ptr<AttentionBlock> make_attention(const runtime::Model& model, Workers& workers) {
+  if (!model.config.is_latent()) return std::make_unique<GqaBlock>(model.config, workers);
+  return std::make_unique<MlaBlock>(model.config, workers, latent_type(model, workers.precise()));
 }
 
 }  // namespace
+
+LatentType latent_type(const runtime::Model& model, bool precise) {
+  std::vector<quant::DType> types;
+  for (const runtime::LayerWeights& layer : model.layers) types.push_back(layer.kv_b_proj.view.type);
+  return latent_type(types, precise);
+}
 
 CpuBackend::CpuBackend(std::shared_ptr<const runtime::Model> model, const CpuOptions& options)
     : model_(std::move(model)),
       max_rows_(options.max_rows),
       workers_(options.reference ? select_kernels(Isa::kScalar) : select_kernels(), options.threads, options.precise,
                options.cpus),
-      attention_(make_attention(model_->config, workers_)) {
+      attention_(make_attention(*model_, workers_)) {
   MORAINE_CHECK(max_rows_ > 0);
 }
 

@@ -7,6 +7,7 @@
 
 #include "cpu/attention_block.h"
 #include "cpu/isa.h"
+#include "cpu/latent_cache.h"
 #include "cpu/workers.h"
 #include "runtime/backend.h"
 #include "runtime/model.h"
@@ -21,11 +22,14 @@ struct CpuOptions {
   int32_t max_rows = 512;      ///< largest number of rows in a step
 };
 
+/// How the backend caches the latents of a model with latent attention (or of its shape alone), see mla_attention.h.
+LatentType latent_type(const runtime::Model& model, bool precise);
+
 /// Both ports on the CPU. Activations are f32; a matrix in a block format (Q8_0, Q4_0, Q4_K) is multiplied with
-/// activations rounded to int8 unless options.precise is set, the low-rank kv_b_proj in attention always with f32.
-/// Every result is the same bits for any number of threads, any instruction set and any company in the batch
-/// (cpu/kernels.h says what is computed in which order). Calls complete before they return. Buffers grow to the largest
-/// step seen.
+/// activations rounded to int8 unless options.precise is set; where kv_b_proj is in one, attention is in bf16
+/// (mla_attention.h). Every result is the same bits for any number of threads, any instruction set and any company in
+/// the batch (cpu/kernels.h says what is computed in which order). Calls complete before they return. Buffers grow to
+/// the largest step seen.
 class CpuBackend final : public runtime::DenseBackend, public runtime::ExpertBackend {
  public:
   CpuBackend(std::shared_ptr<const runtime::Model> model, const CpuOptions& options);

@@ -43,6 +43,8 @@ bool isa_available(Isa isa) noexcept {
       return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx512vnni");
+    case Isa::kAmx:
+      return isa_available(Isa::kAvx512) && amx_usable();
   }
   return false;
 }
@@ -52,12 +54,16 @@ const KernelTable& select_kernels(std::optional<Isa> forced) noexcept {
   if (forced) {
     MORAINE_CHECK(isa_available(*forced));
     isa = *forced;
+  } else if (isa_available(Isa::kAmx)) {
+    isa = Isa::kAmx;
   } else if (isa_available(Isa::kAvx512)) {
     isa = Isa::kAvx512;
   } else if (isa_available(Isa::kAvx2)) {
     isa = Isa::kAvx2;
   }
   switch (isa) {
+    case Isa::kAmx:
+      return amx_kernels();
     case Isa::kAvx512:
       return avx512_kernels();
     case Isa::kAvx2:

@@ -7,8 +7,8 @@
 namespace moraine::cpu {
 
 /// Instruction sets that kernels exist for, slowest first. kAvx512 includes VNNI: the few processors that have AVX-512
-/// without it (Skylake-X) use AVX2.
-enum class Isa { kScalar, kAvx2, kAvx512 };
+/// without it (Skylake-X) use AVX2. kAmx is kAvx512 with products of matrices on AMX tiles.
+enum class Isa { kScalar, kAvx2, kAvx512, kAmx };
 
 /// Whether this machine, and its operating system, run the kernels of `isa`.
 bool isa_available(Isa isa) noexcept;
@@ -17,7 +17,7 @@ bool isa_available(Isa isa) noexcept;
 /// larger state, which is asked for once per process. It then holds for all its threads, whenever they started.
 bool amx_usable() noexcept;
 
-/// Name of the best available instruction set: "avx512", "avx2" or "scalar".
+/// Name of the best available instruction set: "amx", "avx512", "avx2" or "scalar".
 const char* isa_name() noexcept;
 
 /// The kernels of `isa`, or of the best available one. A forced instruction set must be available (a programmer's

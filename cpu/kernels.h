@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/kernels_bf16.h"
+
 namespace moraine::cpu {
 
 /// Rows (or cached tokens, or columns) that one vector operation covers; equals quant::kRowGroup.
@@ -159,6 +161,8 @@ struct KernelTable {
   /// m'); sum := sum · a + tree(Σ). Returns a = exp(m − m'), by which the row's earlier weighted sum must be
   /// multiplied.
   float (*softmax_step)(float* scores, int64_t n, float scale, SoftmaxState& state) noexcept = nullptr;
+
+  Bf16Kernels bf16;
 };
 
 /// The definition, for any x86-64.
@@ -167,5 +171,7 @@ const KernelTable& scalar_kernels() noexcept;
 const KernelTable& avx2_kernels() noexcept;
 /// Needs AVX-512 F, BW, DQ, VL and VNNI.
 const KernelTable& avx512_kernels() noexcept;
+/// Needs what avx512_kernels() needs and amx_usable().
+const KernelTable& amx_kernels() noexcept;
 
 }  // namespace moraine::cpu

@@ -168,6 +168,56 @@ struct Avx2 {
   }
   static int32_t q8_start(const ActivationBlock& /*block*/) { return kSumBias; }
 
+  static __m256 less_half(__m256 a, __m256 b, __m256 yes, __m256 no) {
+    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+  }
+  static Reg where_less(Reg a, Reg b, Reg yes, Reg no) {
+    return {less_half(a.lo, b.lo, yes.lo, no.lo), less_half(a.hi, b.hi, yes.hi, no.hi)};
+  }
+  static Int subtract_int(Int a, Int b) { return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)}; }
+  static Int load_high_halves(const uint16_t* from) {
+    const auto* halves = reinterpret_cast<const __m128i*>(from);
+    return {_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(halves)), 16),
+            _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(halves + 1)), 16)};
+  }
+  static void store_high_halves(uint16_t* to, Int bits) {
+    const __m256i packed = _mm256_packus_epi32(_mm256_srli_epi32(bits.lo, 16), _mm256_srli_epi32(bits.hi, 16));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permute4x64_epi64(packed, 0xd8));
+  }
+  static constexpr int kBf16Groups = 1;
+  static constexpr int kBf16Rows = 2;
+  static void transpose(Int (&a)[16]) {
+    alignas(32) int32_t lanes[16][16];
+    for (int i = 0; i < 16; ++i) store_int(reinterpret_cast<std::byte*>(lanes[i]), a[i]);
+    alignas(32) int32_t turned[16];
+    for (int i = 0; i < 16; ++i) {
+      for (int j = 0; j < 16; ++j) turned[j] = lanes[j][i];
+      a[i] = load_int(reinterpret_cast<const std::byte*>(turned));
+    }
+  }
+
+  /// In every 128-bit part 4 rows × 4 columns of bytes become 4 columns × 4 rows.
+  static Int transpose_quads(Int a) {
+    const __m256i order =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    return {_mm256_shuffle_epi8(a.lo, order), _mm256_shuffle_epi8(a.hi, order)};
+  }
+  /// Part p of the result holds bytes 4p … 4p + 3 in all its lanes.
+  static Int spread_quads(const int8_t* from) {
+    const __m256i all = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    return {_mm256_permutevar8x32_epi32(all, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)),
+            _mm256_permutevar8x32_epi32(all, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3))};
+  }
+  /// Lane 4i + j of the result: the sum over the four parts of lane j of register i.
+  static Int sum_parts(const Int* a) {
+    const auto one = [](Int part) {
+      const __m256i two = _mm256_add_epi32(part.lo, part.hi);
+      return _mm_add_epi32(_mm256_castsi256_si128(two), _mm256_extracti128_si256(two, 1));
+    };
+    return {_mm256_inserti128_si256(_mm256_castsi128_si256(one(a[0])), one(a[1]), 1),
+            _mm256_inserti128_si256(_mm256_castsi128_si256(one(a[2])), one(a[3]), 1)};
+  }
+
   static constexpr int kTreeColumns = 4;
   static void store_trees(float* to, const Reg (&sum)[kTreeColumns]) {
     for (int i = 0; i < kTreeColumns; ++i) to[i] = tree(sum[i]);

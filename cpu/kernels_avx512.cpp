@@ -116,6 +116,61 @@ struct Avx512 {
   static Int dot4_q8(Int sum, Int operand, Int x) { return _mm512_dpbusd_epi32(sum, operand, x); }
   static int32_t q8_start(const ActivationBlock& block) { return block.start_q8_0; }
 
+  static Reg where_less(Reg a, Reg b, Reg yes, Reg no) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);
+  }
+  static Int subtract_int(Int a, Int b) { return _mm512_sub_epi32(a, b); }
+  static Int load_high_halves(const uint16_t* from) {
+    return _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))), 16);
+  }
+  static void store_high_halves(uint16_t* to, Int bits) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
+  }
+  /// 16 sums, operands and broadcasts fit the 32 registers.
+  static constexpr int kBf16Groups = 2;
+  static constexpr int kBf16Rows = 4;
+  static void transpose(Int (&a)[16]) {
+    Int b[16];
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {  // inside 128-bit parts: 4 × 4 lanes
+      const Int low0 = _mm512_unpacklo_epi32(a[i], a[i + 1]), high0 = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+      const Int low1 = _mm512_unpacklo_epi32(a[i + 2], a[i + 3]), high1 = _mm512_unpackhi_epi32(a[i + 2], a[i + 3]);
+      b[i] = _mm512_unpacklo_epi64(low0, low1);
+      b[i + 1] = _mm512_unpackhi_epi64(low0, low1);
+      b[i + 2] = _mm512_unpacklo_epi64(high0, high1);
+      b[i + 3] = _mm512_unpackhi_epi64(high0, high1);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {  // the parts themselves: b[4·p + i] part q → a[4·q + i] part p
+      const Int low0 = _mm512_shuffle_i32x4(b[i], b[i + 4], 0x44), high0 = _mm512_shuffle_i32x4(b[i], b[i + 4], 0xee);
+      const Int low1 = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0x44);
+      const Int high1 = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0xee);
+      a[i] = _mm512_shuffle_i32x4(low0, low1, 0x88);
+      a[i + 4] = _mm512_shuffle_i32x4(low0, low1, 0xdd);
+      a[i + 8] = _mm512_shuffle_i32x4(high0, high1, 0x88);
+      a[i + 12] = _mm512_shuffle_i32x4(high0, high1, 0xdd);
+    }
+  }
+
+  /// In every 128-bit part 4 rows × 4 columns of bytes become 4 columns × 4 rows.
+  static Int transpose_quads(Int a) {
+    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(order));
+  }
+  /// Part p of the result holds bytes 4p … 4p + 3 in all its lanes.
+  static Int spread_quads(const int8_t* from) {
+    const __m512i all = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3), all);
+  }
+  /// Lane 4i + j of the result: the sum over the four parts of lane j of register i.
+  static Int sum_parts(const Int* a) {
+    const auto halves = [](Int first, Int second) {
+      return _mm512_add_epi32(_mm512_shuffle_i32x4(first, second, 0x44), _mm512_shuffle_i32x4(first, second, 0xee));
+    };
+    const Int low = halves(a[0], a[1]), high = halves(a[2], a[3]);
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88), _mm512_shuffle_i32x4(low, high, 0xdd));
+  }
+
   static constexpr int kTreeColumns = 16;
   /// The trees of 16 registers at once: each level halves the lanes of two registers into one.
   static void store_trees(float* to, const Reg (&sum)[kTreeColumns]) {

@@ -24,4 +24,18 @@ constexpr float kExpC4 = 0x1.555556p-5f;    // 1/24
 constexpr float kExpC3 = 0x1.555556p-3f;    // 1/6
 constexpr float kExpC2 = 0.5f;
 
+/// 2^x for x ≤ 0 in attention with bf16 weights: x = max(kExp2Lowest, x);  t = x + kExp2Magic;  r = x − (t −
+/// kExp2Magic);
+///   p = polynomial of degree 4 in r, by Horner with fma;  exp2 = p · f32 with the bits t << 23.
+/// The magic number rounds to an integer n and adds 49, so that t << 23 is 2^(n − 78), or zero for n = −49; the
+/// coefficients carry the missing 2^78. Fitted to the smallest relative error on [−0.5, 0.5] with constant term 1:
+/// 2^-18.4.
+constexpr float kExp2Lowest = -49.0f;
+constexpr float kExp2Magic = 0x1.8p+23f + 49.0f;
+constexpr float kExp2C4 = 0x1.3a02ccp+71f;
+constexpr float kExp2C3 = 0x1.c9fc4ep+73f;
+constexpr float kExp2C2 = 0x1.ec0378p+75f;
+constexpr float kExp2C1 = 0x1.62e12cp+77f;
+constexpr float kExp2C0 = 0x1p+78f;
+
 }  // namespace moraine::cpu

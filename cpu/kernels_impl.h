@@ -1,6 +1,8 @@
 #pragma once
 
 #include "cpu/kernels.h"
+#include "cpu/kernels_absorb_impl.h"
+#include "cpu/kernels_bf16_impl.h"
 #include "cpu/kernels_exp.h"
 #include "cpu/kernels_int8_impl.h"
 
@@ -417,6 +419,15 @@ constexpr KernelTable make_table(const char* name) noexcept {
       .rms_norm = rms_norm<V>,
       .silu_multiply = silu_multiply<V>,
       .softmax_step = softmax_step<V>,
+      .bf16 = {.round = bf16_round<V>,
+               .pair_rows = bf16_pair_rows<V>,
+               .pair_f32_rows = bf16_pair_f32_rows<V>,
+               .multiply = bf16_multiply<V>,
+               .rescale = bf16_rescale<V>,
+               .softmax = bf16_softmax<V>,
+               .absorb_q8_0 = absorb<V, FormatQ8_0<V>>,
+               .absorb_q4_0 = absorb<V, FormatQ4_0<V>>,
+               .absorb_q4_k = absorb<V, FormatQ4_K<V>>},
   };
 }
 

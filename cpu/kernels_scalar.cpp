@@ -3,6 +3,7 @@
 
 #include "cpu/kernels.h"
 #include "cpu/kernels_exp.h"
+#include "cpu/kernels_scalar_bf16.h"
 #include "cpu/kernels_scalar_decode.h"
 #include "cpu/kernels_scalar_int8.h"
 #include "quant/dequantize.h"
@@ -171,6 +172,15 @@ constexpr KernelTable kTable = {
     .rms_norm = rms_norm,
     .silu_multiply = silu_multiply,
     .softmax_step = softmax_step,
+    .bf16 = {.round = scalar_bf16_round,
+             .pair_rows = scalar_bf16_pair_rows,
+             .pair_f32_rows = scalar_bf16_pair_f32_rows,
+             .multiply = scalar_bf16_multiply,
+             .rescale = scalar_bf16_rescale,
+             .softmax = scalar_bf16_softmax,
+             .absorb_q8_0 = scalar_absorb<quant::BlockQ8_0>,
+             .absorb_q4_0 = scalar_absorb<quant::BlockQ4_0>,
+             .absorb_q4_k = scalar_absorb<quant::BlockQ4_K>},
 };
 
 }  // namespace

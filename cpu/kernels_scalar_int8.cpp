@@ -146,6 +146,48 @@ float add_block(float acc, const WeightBlock& weights, const ActivationBlock& x)
   return acc;
 }
 
+/// The sum of 16 lanes by halving.
+float tree(float (&lanes)[kLanes]) noexcept {
+  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+/// Columns 32·b … 32·b + 31 of AbsorbKernel.
+template <class Block>
+void absorb_block(const PackedGroups& groups, const float* x, int64_t b, float* out) noexcept {
+  const int64_t rows = groups.group_count * kLanes;
+  const auto weights = [&](int64_t row) {
+    return block_at<Block>(groups.data + row / kLanes * groups.group_bytes, groups.cols, b, row % kLanes);
+  };
+  float largest = 0.0f, minima[kLanes] = {};
+  bool finite = true;
+  for (int64_t row = 0; row < rows; ++row) {
+    const WeightBlock block = weights(row);
+    const float y = x[row] * block.scale[0];
+    finite = finite && std::isfinite(y);
+    largest = std::fmax(largest, std::fabs(y));
+    if constexpr (kMinima<Block> == 1) {
+      minima[row % kLanes] = std::fma(-block.minimum[0], x[row], minima[row % kLanes]);
+    }
+  }
+  const bool zero = !finite || largest < kSmallestAbsorbed;
+  const float inverse = zero ? 0.0f : kAbsorbSteps / largest;
+  int64_t dots[kActivationBlock] = {};
+  for (int64_t row = 0; row < rows && !zero; ++row) {
+    const WeightBlock block = weights(row);
+    const auto q = static_cast<int32_t>(std::nearbyint(x[row] * block.scale[0] * inverse));
+    for (int64_t k = 0; k < kActivationBlock; ++k) dots[k] += int64_t{q} * block.q[k];
+  }
+  float scale = zero ? 0.0f : largest / kAbsorbSteps;
+  if (!finite) scale = std::numeric_limits<float>::quiet_NaN();
+  const float minimum = tree(minima);
+  for (int64_t k = 0; k < kActivationBlock; ++k) {
+    out[b * kActivationBlock + k] = std::fma(static_cast<float>(dots[k]), scale, minimum);
+  }
+}
+
 void quantize_block(const float* x, ActivationBlock& block) noexcept {
   float largest = 0.0f;
   bool finite = true;
@@ -232,5 +274,19 @@ template void scalar_int8<quant::BlockIQ1_S>(const PackedGroups&, const Activati
                                              float*, int64_t) noexcept;
 template void scalar_int8<quant::BlockIQ1_M>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
                                              float*, int64_t) noexcept;
+
+template <class Block>
+void scalar_absorb(const PackedGroups& groups, const float* x, const std::byte* /*next*/, std::byte* /*scratch*/,
+                   float* out) noexcept {
+  static_assert(kDots<Block> == 1 && kMinima<Block> <= 1);
+  for (int64_t b = 0; b < groups.cols / kActivationBlock; ++b) absorb_block<Block>(groups, x, b, out);
+}
+
+template void scalar_absorb<quant::BlockQ8_0>(const PackedGroups&, const float*, const std::byte*, std::byte*,
+                                              float*) noexcept;
+template void scalar_absorb<quant::BlockQ4_0>(const PackedGroups&, const float*, const std::byte*, std::byte*,
+                                              float*) noexcept;
+template void scalar_absorb<quant::BlockQ4_K>(const PackedGroups&, const float*, const std::byte*, std::byte*,
+                                              float*) noexcept;
 
 }  // namespace moraine::cpu

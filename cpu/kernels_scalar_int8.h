@@ -12,4 +12,9 @@ template <class Block>
 void scalar_int8(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count, std::byte* panel,
                  float* out, int64_t out_stride) noexcept;
 
+/// The AbsorbKernel of a block format, instantiated for Q8_0, Q4_0 and Q4_K.
+template <class Block>
+void scalar_absorb(const PackedGroups& groups, const float* x, const std::byte* next, std::byte* scratch,
+                   float* out) noexcept;
+
 }  // namespace moraine::cpu

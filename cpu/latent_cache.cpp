@@ -1,6 +1,7 @@
 #include "cpu/latent_cache.h"
 
-#include "cpu/kernels.h"
+#include <algorithm>
+
 #include "quant/error.h"
 
 namespace moraine::cpu {
@@ -10,10 +11,27 @@ int64_t pages_for(int64_t token_count) {
   return (token_count + LatentCache::kPageTokens - 1) / LatentCache::kPageTokens;
 }
 
+int64_t number_bytes(LatentType type) {
+  return type == LatentType::kBf16 ? int64_t{sizeof(Bf16)} : int64_t{sizeof(float)};
+}
+
 }  // namespace
 
-LatentCache::LatentCache(int64_t layers, int64_t width)
-    : layers_(layers), width_(width), stride_((width + kLanes - 1) / kLanes * kLanes) {
+int64_t latent_stride(LatentType type, int64_t width) {
+  const int64_t multiple = type == LatentType::kBf16 ? kBf16Steps : kLanes;
+  return (width + multiple - 1) / multiple * multiple;
+}
+
+int64_t latent_row_bytes(LatentType type, int64_t width) {
+  return latent_stride(type, width) * number_bytes(type);
+}
+
+LatentCache::LatentCache(int64_t layers, int64_t width, LatentType type)
+    : layers_(layers),
+      width_(width),
+      type_(type),
+      stride_(latent_stride(type, width)),
+      row_bytes_(latent_row_bytes(type, width)) {
   MORAINE_CHECK(layers > 0 && width > 0);
 }
 
@@ -31,7 +49,7 @@ uint64_t LatentCache::size_bytes() const {
 
 void LatentCache::reserve(int64_t token_count) {
   const size_t before = pages_.size();
-  const auto page_bytes = static_cast<uint64_t>(layers_ * kPageTokens * stride_) * sizeof(float);
+  const auto page_bytes = static_cast<uint64_t>(layers_ * kPageTokens * row_bytes_);
   try {
     while (pages_.size() < static_cast<size_t>(pages_for(token_count))) pages_.emplace_back(page_bytes);
   } catch (...) {
@@ -40,15 +58,33 @@ void LatentCache::reserve(int64_t token_count) {
   }
 }
 
-float* LatentCache::row(int64_t layer, int64_t position) {
+std::byte* LatentCache::row(int64_t layer, int64_t position) {
   MORAINE_CHECK(layer >= 0 && layer < layers_ && position >= 0 && pages_for(position + 1) <= std::ssize(pages_));
-  auto* page = reinterpret_cast<float*>(pages_[static_cast<size_t>(position / kPageTokens)].data());
-  return page + (layer * kPageTokens + position % kPageTokens) * stride_;
+  return pages_[static_cast<size_t>(position / kPageTokens)].data() +
+         (layer * kPageTokens + position % kPageTokens) * row_bytes_;
 }
 
-const float* LatentCache::page(int64_t layer, int64_t page_index) const {
-  MORAINE_CHECK(layer >= 0 && layer < layers_ && page_index >= 0 && page_index < std::ssize(pages_));
-  return reinterpret_cast<const float*>(pages_[static_cast<size_t>(page_index)].data()) + layer * kPageTokens * stride_;
+void LatentCache::write(const KernelTable& kernels, int64_t layer, int64_t position, const float* values) {
+  std::byte* to = row(layer, position);
+  if (type_ == LatentType::kBf16) {
+    kernels.bf16.round(values, width_, reinterpret_cast<Bf16*>(to));
+  } else {
+    std::copy_n(values, width_, reinterpret_cast<float*>(to));
+  }
+}
+
+const std::byte* LatentCache::page(LatentType type, int64_t layer, int64_t page_index) const {
+  MORAINE_CHECK(type == type_ && layer >= 0 && layer < layers_);
+  MORAINE_CHECK(page_index >= 0 && page_index < std::ssize(pages_));
+  return pages_[static_cast<size_t>(page_index)].data() + layer * kPageTokens * row_bytes_;
+}
+
+const float* LatentCache::f32_page(int64_t layer, int64_t page_index) const {
+  return reinterpret_cast<const float*>(page(LatentType::kF32, layer, page_index));
+}
+
+const Bf16* LatentCache::bf16_page(int64_t layer, int64_t page_index) const {
+  return reinterpret_cast<const Bf16*>(page(LatentType::kBf16, layer, page_index));
 }
 
 void LatentCache::commit(int64_t token_count) {

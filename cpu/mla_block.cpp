@@ -21,11 +21,11 @@ MlaShape mla_shape(const runtime::ModelConfig& config) {
 
 }  // namespace
 
-MlaBlock::MlaBlock(const runtime::ModelConfig& config, Workers& workers)
-    : config_(config), workers_(workers), shape_(mla_shape(config)), angles_(config) {}
+MlaBlock::MlaBlock(const runtime::ModelConfig& config, Workers& workers, LatentType latents)
+    : config_(config), workers_(workers), latents_type_(latents), shape_(mla_shape(config)), angles_(config) {}
 
 std::unique_ptr<runtime::KvCache> MlaBlock::make_cache() const {
-  return std::make_unique<LatentCache>(config_.num_hidden_layers, config_.latent_width());
+  return std::make_unique<LatentCache>(config_.num_hidden_layers, config_.latent_width(), latents_type_);
 }
 
 void MlaBlock::begin_step(const runtime::StepBatch& batch) {
@@ -50,7 +50,7 @@ const float* MlaBlock::attend(int layer, const runtime::LayerWeights& weights, c
                       .first_position = slice.first_position,
                       .first_row = slice.first_row,
                       .row_count = slice.row_count,
-                      .form = cheaper_form(shape_, slice.row_count)});
+                      .form = cheaper_form(shape_, slice.row_count, latents_type_)});
   }
   const int64_t heads = shape_.num_attention_heads;
   float* attended = attended_.get(rows_ * heads * shape_.v_head_dim);  // [rows, heads, v]
@@ -98,7 +98,7 @@ void MlaBlock::append_latents(int layer, const runtime::LayerWeights& weights, c
       const int64_t row = slice.first_row + i;
       float* latent = latents + row * width;
       rotate_pairs(latent + rank, angles_.cos(row), angles_.sin(row), angles_.pairs());
-      std::copy_n(latent, width, slice.cache->row(layer, slice.first_position + i));
+      slice.cache->write(workers_.kernels(), layer, slice.first_position + i, latent);
     }
   }
 }

@@ -12,8 +12,8 @@ namespace moraine::cpu {
 /// Multi-head latent attention (shared/spec/deepseek-v3.md §3.1, §3.2).
 class MlaBlock final : public AttentionBlock {
  public:
-  /// Both outlive this.
-  MlaBlock(const runtime::ModelConfig& config, Workers& workers);
+  /// Config and workers outlive this. `latents`: of the caches, latent_type() of the model's kv_b_proj.
+  MlaBlock(const runtime::ModelConfig& config, Workers& workers, LatentType latents);
 
   std::unique_ptr<runtime::KvCache> make_cache() const override;
   void begin_step(const runtime::StepBatch& batch) override;
@@ -34,6 +34,7 @@ class MlaBlock final : public AttentionBlock {
 
   const runtime::ModelConfig& config_;
   Workers& workers_;
+  LatentType latents_type_;
   MlaShape shape_;
   RowAngles angles_;
   std::vector<Slice> slices_;

@@ -38,6 +38,10 @@ struct WorkerScratch {
   FloatBuffer keys;                   // attention: [page/16, key width, 16]
   FloatBuffer scores;                 // attention: [rows, page]
   FloatBuffer mixed;                  // attention: [rows, value width] weighted sums of values
+  FloatBuffer values;                 // attention in bf16: a Bf16Panel of values
+  FloatBuffer probabilities;          // attention in bf16: [rows, block]
+  FloatBuffer projection;             // attention in bf16: a head's rows of kv_b_proj as a Bf16Panel
+  FloatBuffer softmax_rows;           // attention in bf16: per row what the softmax keeps
   std::vector<SoftmaxState> softmax;  // [rows]
   std::vector<int64_t> positions;     // [rows]
   std::vector<const ActivationBlock*> blocks;  // [tokens] rows of int8 activations

@@ -32,7 +32,8 @@ offload::MemoryPlan make_plan(const quant::Checkpoint& checkpoint, const runtime
                               const runtime::ExpertSource& experts, int32_t chunk_rows, const EngineOptions& options) {
   const runtime::Model shape = runtime::model_shape(checkpoint, config, {.resident = options.resident});
   const offload::MemoryRoom room{.ram_bytes = offload::available_ram_bytes(offload::read_memory_limit())};
-  return offload::plan_memory(memory_needs(shape, experts.layouts, chunk_rows), room, memory_wishes(options));
+  return offload::plan_memory(memory_needs(shape, experts.layouts, chunk_rows, options.precise), room,
+                              memory_wishes(options));
 }
 
 std::string plan_line(const std::string& name, const offload::MemoryPlan& plan, const std::string& experts,

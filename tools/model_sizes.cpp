@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu/cpu_backend.h"
 #include "quant/error.h"
 #include "quant/huge_pages.h"
 #include "quant/packed_matrix.h"
@@ -23,12 +24,17 @@ uint64_t sum_of(const Parts&... parts) {
 
 }  // namespace
 
-uint64_t kv_bytes_per_token(const runtime::ModelConfig& config) {
+uint64_t kv_bytes_per_token(const runtime::Model& shape, bool precise) {
+  const runtime::ModelConfig& config = shape.config;
+  const auto layers = static_cast<uint64_t>(config.num_hidden_layers);
+  if (config.is_latent()) {
+    const cpu::LatentType type = cpu::latent_type(shape, precise);
+    return layers * static_cast<uint64_t>(cpu::latent_row_bytes(type, config.latent_width()));
+  }
   constexpr int64_t kRowMultiple = 16;
-  const auto padded = [](int64_t width) { return (width + kRowMultiple - 1) / kRowMultiple * kRowMultiple; };
-  const int64_t floats = config.is_latent() ? padded(config.latent_width())
-                                            : config.num_key_value_heads * (config.head_dim + padded(config.head_dim));
-  return static_cast<uint64_t>(config.num_hidden_layers) * static_cast<uint64_t>(floats) * sizeof(float);
+  const int64_t value_stride = (config.head_dim + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
+  const int64_t floats = config.num_key_value_heads * (config.head_dim + value_stride);
+  return layers * static_cast<uint64_t>(floats) * sizeof(float);
 }
 
 uint64_t scratch_bytes(const runtime::ModelConfig& config, int64_t rows) {
@@ -62,10 +68,10 @@ std::vector<offload::ResidentGroup> resident_groups(const runtime::Model& shape)
 }
 
 offload::MemoryNeeds memory_needs(const runtime::Model& shape, std::span<const quant::ExpertLayout> layouts,
-                                  int64_t chunk_rows) {
+                                  int64_t chunk_rows, bool precise) {
   const runtime::ModelConfig& config = shape.config;
   offload::MemoryNeeds needs{.resident = resident_groups(shape),
-                             .kv_bytes_per_token = kv_bytes_per_token(config),
+                             .kv_bytes_per_token = kv_bytes_per_token(shape, precise),
                              .max_context_tokens = config.max_position_embeddings,
                              .scratch_bytes = scratch_bytes(config, chunk_rows)};
   MORAINE_CHECK(layouts.size() >= shape.layers.size());

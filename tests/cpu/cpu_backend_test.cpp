@@ -281,27 +281,74 @@ TEST(CpuBackend, PreciseChangesBlockFormatsAlone) {
   }
 }
 
-TEST(CpuBackend, ABatchOfSequencesEqualsEachAlone) {
-  const RandomModel model = testing::random_model(testing::odd_config(), DType::kF32, 3);
-  CpuBackend backend(model.model, {.threads = 2});
-  const std::array<std::vector<int32_t>, 3> prompts = {some_tokens(80, 37, 1), some_tokens(1, 37, 2),
-                                                       some_tokens(9, 37, 3)};
-  std::vector<float> expected_first, expected_second;
-  std::vector<std::unique_ptr<runtime::KvCache>> caches;
-  for (const auto& prompt : prompts) {
-    const auto cache = backend.make_cache();
-    const std::vector<float> first = step(backend, model, {{cache.get(), prompt}});
-    const std::vector<float> second = step(backend, model, {{cache.get(), {7}}});
-    expected_first.insert(expected_first.end(), first.begin(), first.end());
-    expected_second.insert(expected_second.end(), second.begin(), second.end());
-    caches.push_back(backend.make_cache());
+/// √(Σ(a − b)² / Σb²)
+double relative_difference(std::span<const float> a, std::span<const float> b) {
+  double error = 0.0, size = 0.0;
+  for (size_t i = 0; i < b.size(); ++i) {
+    error += std::pow(double{a[i]} - double{b[i]}, 2);
+    size += std::pow(double{b[i]}, 2);
   }
-  EXPECT_TRUE(
-      same_bits(step(backend, model,
-                     {{caches[0].get(), prompts[0]}, {caches[1].get(), prompts[1]}, {caches[2].get(), prompts[2]}}),
-                expected_first));
-  EXPECT_TRUE(same_bits(step(backend, model, {{caches[0].get(), {7}}, {caches[1].get(), {7}}, {caches[2].get(), {7}}}),
-                        expected_second));
+  return std::sqrt(error / size);
+}
+
+TEST(CpuBackend, RoundedActivationsChangeLogitsAsIndependentErrorsDo) {
+  for (const DType type : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K}) {
+    const RandomModel model = testing::random_model(testing::even_config(), type, 8);
+    const std::vector<int32_t> tokens = some_tokens(90, 64);
+    std::vector<float> logits[2];
+    for (const bool precise : {false, true}) {
+      CpuBackend backend(model.model, {.threads = 2, .precise = precise});
+      const auto cache = backend.make_cache();
+      // A chunk long enough for expanded attention, single tokens, a short chunk.
+      for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 80}, {80, 1}, {81, 9}}) {
+        const std::vector<float> part =
+            step(backend, model, {{cache.get(), {tokens.begin() + first, tokens.begin() + first + count}}});
+        logits[precise ? 1 : 0].insert(logits[precise ? 1 : 0].end(), part.begin(), part.end());
+      }
+    }
+    // One rounding of 32 normal numbers to int8 is off by max/127/√12, 0.5 % of their size. A layer puts some six of
+    // them in a row (and bf16's smaller ones between), so three layers and the head add up to √19 · 0.5 % = 2 %.
+    EXPECT_LT(relative_difference(logits[0], logits[1]), 0.03) << quant::dtype_name(type);
+    EXPECT_GT(relative_difference(logits[0], logits[1]), 0.005) << quant::dtype_name(type);
+  }
+}
+
+TEST(CpuBackend, ABatchOfSequencesEqualsEachAlone) {
+  for (const auto& [config, type] :
+       {std::pair{testing::odd_config(), DType::kF32}, std::pair{testing::even_config(), DType::kQ8_0}}) {
+    const RandomModel model = testing::random_model(config, type, 3);
+    CpuBackend backend(model.model, {.threads = 2});
+    const std::array<std::vector<int32_t>, 3> prompts = {some_tokens(80, 37, 1), some_tokens(1, 37, 2),
+                                                         some_tokens(9, 37, 3)};
+    std::vector<float> expected_first, expected_second;
+    std::vector<std::unique_ptr<runtime::KvCache>> caches;
+    for (const auto& prompt : prompts) {
+      const auto cache = backend.make_cache();
+      const std::vector<float> first = step(backend, model, {{cache.get(), prompt}});
+      const std::vector<float> second = step(backend, model, {{cache.get(), {7}}});
+      expected_first.insert(expected_first.end(), first.begin(), first.end());
+      expected_second.insert(expected_second.end(), second.begin(), second.end());
+      caches.push_back(backend.make_cache());
+    }
+    EXPECT_TRUE(
+        same_bits(step(backend, model,
+                       {{caches[0].get(), prompts[0]}, {caches[1].get(), prompts[1]}, {caches[2].get(), prompts[2]}}),
+                  expected_first));
+    EXPECT_TRUE(
+        same_bits(step(backend, model, {{caches[0].get(), {7}}, {caches[1].get(), {7}}, {caches[2].get(), {7}}}),
+                  expected_second));
+  }
+}
+
+TEST(CpuBackend, ABlockFormatHalvesTheCache) {
+  for (const bool precise : {false, true}) {
+    const RandomModel model = testing::random_model(testing::even_config(), DType::kQ8_0, 9);
+    CpuBackend backend(model.model, {.threads = 1, .precise = precise});
+    const auto cache = backend.make_cache();
+    step(backend, model, {{cache.get(), {1}}});
+    // Pages of 64 tokens, 3 layers, 64 + 8 values: f32 in rows of 80, bf16 in rows of 96.
+    EXPECT_EQ(cache->size_bytes(), precise ? 64u * 3 * 80 * 4 : 64u * 3 * 96 * 2);
+  }
 }
 
 TEST(CpuBackend, AnAbandonedStepAndATruncatedCacheLeaveNoTrace) {

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "support/test_data.h"
-#include "tools/model_sizes.h"
 
 namespace moraine::tools {
 namespace {
@@ -65,6 +64,14 @@ TEST(Inspection, SaysWhatQuantizingResidentMatricesGives) {
   EXPECT_GT(wide.bytes_per_token, stored.bytes_per_token);
 }
 
+TEST(Inspection, TheCacheIsHalvedWhereBlockFormatsRoundAnyway) {
+  const auto kv_bytes = [](std::optional<quant::DType> resident) {
+    return inspect_model(testing::tiny_r1(), {}, resident).kv_bytes_per_token;
+  };
+  EXPECT_EQ(kv_bytes(quant::DType::kBF16), 8u * 80u * 4u);
+  EXPECT_EQ(kv_bytes(quant::DType::kQ8_0), 8u * 96u * 2u);  // rows of 32
+}
+
 TEST(Inspection, TextAndJsonHaveTheSameNumbers) {
   const Inspection inspection = inspect_model(testing::tiny_r1(), {});
   const quant::Json json = inspection_json(inspection, true);
@@ -77,14 +84,6 @@ TEST(Inspection, TextAndJsonHaveTheSameNumbers) {
   const std::string text = inspection_text(inspection, true);
   EXPECT_NE(text.find("model.layers.8."), std::string::npos);
   EXPECT_NE(text.find("224 of"), std::string::npos);
-}
-
-TEST(ModelSizes, R1NeedsItsPublishedCache) {
-  runtime::ModelConfig config;
-  config.num_hidden_layers = 61;
-  config.kv_lora_rank = 512;
-  config.qk_rope_head_dim = 64;
-  EXPECT_EQ(kv_bytes_per_token(config), 35136u * 4u);
 }
 
 }  // namespace

@@ -30,8 +30,20 @@ TEST(ModelSizes, NeedsOfTheEmbeddedModel) {
   EXPECT_EQ(needs.record_bytes, experts.records->max_record_bytes());
   EXPECT_EQ(needs.min_slots, 4u);
   EXPECT_EQ(needs.max_context_tokens, 8192);
-  EXPECT_EQ(needs.kv_bytes_per_token, kv_bytes_per_token(config));
+  EXPECT_EQ(needs.kv_bytes_per_token, kv_bytes_per_token(runtime::model_shape(config)));
   EXPECT_EQ(needs.scratch_bytes, scratch_bytes(config, 512));
+}
+
+TEST(ModelSizes, R1NeedsItsPublishedCache) {
+  runtime::Model shape;
+  shape.config.num_hidden_layers = 61;
+  shape.config.kv_lora_rank = 512;
+  shape.config.qk_rope_head_dim = 64;
+  shape.layers.resize(61);
+  EXPECT_EQ(kv_bytes_per_token(shape), 35136u * 4u) << "plain weights: f32 latents";
+  for (runtime::LayerWeights& layer : shape.layers) layer.kv_b_proj.view.type = quant::DType::kQ8_0;
+  EXPECT_EQ(kv_bytes_per_token(shape), 35136u * 2u) << "block formats: bf16 latents";
+  EXPECT_EQ(kv_bytes_per_token(shape, /*precise=*/true), 35136u * 4u);
 }
 
 }  // namespace

@@ -1,0 +1,15 @@
+#include "cpu/kernels_amx_bf16.h"
+
+namespace moraine::cpu {
+
+const KernelTable& amx_kernels() noexcept {
+  static const KernelTable table = [] {
+    KernelTable kernels = avx512_kernels();
+    kernels.name = "amx";
+    kernels.bf16.multiply = amx_bf16_multiply;
+    return kernels;
+  }();
+  return table;
+}
+
+}  // namespace moraine::cpu
