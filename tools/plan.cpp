@@ -96,7 +96,7 @@ void add_plan_command(CLI::App& app, Command& chosen) {
   add_memory_flags(*command, options->engine);
   add_threads_flag(*command, options->engine.threads);
   add_experts_flag(*command, options->engine.experts,
-                   "Plan for experts in this format: F8_E4M3, BF16, Q8_0, Q4_K or\nQ4_0 (default: as stored)");
+                   "Plan for experts in this format, e.g. Q4_K (default: as stored)");
   add_resident_flag(*command, options->engine.resident);
   add_json_flag(*command, options->json,
                 "Print one JSON object: model, machine, groups, kv, experts, decode,\nprefill, gains");
