@@ -6,6 +6,22 @@
 #include "quant/error.h"
 
 namespace moraine::offload {
+namespace {
+
+/// False if the file system says that it wants more for direct reads than kAlignmentBytes, or takes none. Kernels
+/// before 6.1 do not say; the first read will tell then.
+bool suits_alignment([[maybe_unused]] int fd) {
+#ifdef STATX_DIOALIGN
+  struct statx info = {};
+  if (::statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &info) != 0 || (info.stx_mask & STATX_DIOALIGN) == 0) return true;
+  const auto suits = [](uint32_t bytes) { return bytes > 0 && FileSet::kAlignmentBytes % bytes == 0; };
+  return suits(info.stx_dio_mem_align) && suits(info.stx_dio_offset_align);
+#else
+  return true;
+#endif
+}
+
+}  // namespace
 
 FileSet::FileSet(std::span<const std::filesystem::path> files, bool direct) {
   for (const std::filesystem::path& file : files) {
@@ -13,7 +29,7 @@ FileSet::FileSet(std::span<const std::filesystem::path> files, bool direct) {
     opened.path = file;
     opened.plain_fd = quant::open_for_read(file);
     if (direct) opened.direct_fd = quant::UniqueFd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT));
-    opened.direct = static_cast<bool>(opened.direct_fd);
+    opened.direct = opened.direct_fd && suits_alignment(opened.direct_fd.get());
     // Read-ahead would fill the page cache with bytes that nobody asked for.
     ::posix_fadvise(opened.plain_fd.get(), 0, 0, POSIX_FADV_RANDOM);
   }

@@ -14,8 +14,8 @@ namespace moraine::offload {
 /// where it doesn't. Thread-safe.
 class FileSet {
  public:
-  /// What O_DIRECT asks of offset, length and address on every file system Moraine meets; one that asks for more
-  /// answers EINVAL and is then read plainly.
+  /// What O_DIRECT asks of offset, length and address on every file system Moraine meets. One that asks for more says
+  /// so (statx) or answers EINVAL, and is read plainly.
   static constexpr uint64_t kAlignmentBytes = 4096;
 
   /// Throws quant::Error(kIo / kBadFile) naming the file that can't be opened. `direct` false: plain reads only.

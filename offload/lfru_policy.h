@@ -19,7 +19,7 @@ namespace moraine::offload {
 class LfruPolicy : public EvictionPolicy {
  public:
   /// Half-life in wants per slot, the best of a sweep (docs/decisions.md).
-  static constexpr double kHalfLifeWantsPerSlot = 4.0;
+  static constexpr double kHalfLifeWantsPerSlot = 16.0;
 
   explicit LfruPolicy(int slot_count, double half_life_wants_per_slot = kHalfLifeWantsPerSlot);
 

@@ -41,6 +41,7 @@ void add_bench_command(CLI::App& app, Command& chosen) {
       app.add_subcommand("bench", "Measure speed, and this machine's own limits beside it in the same run");
   const auto options = std::make_shared<BenchOptions>();
   options->limit_sizes.read_bytes = 0;
+  options->engine.warm_start = false;  // what an earlier run wanted is no part of a measurement
   add_engine_flags(*command, options->engine, ModelArgument::kRequired);
   add_plan_flags(*command, options->plan);
   add_json_flag(*command, options->json, "Print one JSON object: machine, model, limits, rows");

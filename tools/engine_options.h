@@ -19,6 +19,7 @@ struct EngineOptions {
   std::optional<quant::DType> resident;      ///< quantize resident matrices on load; nothing or F8_E4M3: as stored
   offload::ReaderKind reader = offload::ReaderKind::kAuto;
   bool prefetch = true;
+  bool warm_start = true;                 ///< begin with the experts that the last run wanted most, and note this run's
   std::filesystem::path trace_file = {};  ///< to write a trace to; empty: none
   bool precise = false;                   ///< f32 activations throughout: slower than int8 ones, exact
   bool reference = false;                 ///< scalar arithmetic: slow, the definition the fast path is tested against

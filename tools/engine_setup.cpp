@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <span>
 #include <system_error>
 #include <thread>
 
@@ -10,7 +12,9 @@
 #include "cpu/isa.h"
 #include "offload/memory_limit.h"
 #include "offload/memory_plan.h"
+#include "offload/memory_pressure.h"
 #include "offload/topology.h"
+#include "quant/checksum.h"
 #include "quant/error.h"
 #include "quant/safetensors.h"
 #include "runtime/model_source.h"
@@ -57,6 +61,26 @@ std::shared_ptr<const runtime::LinearPredictor> find_predictor(const runtime::Mo
     console.line(std::string("warning: going without the trained predictor: ") + error.what());
     return nullptr;
   }
+}
+
+/// $XDG_CACHE_HOME/moraine/hot-<hash of the model's path>, else below ~/.cache; empty if there is no such place. Never
+/// in the model's own directory, which may be somebody else's or read-only.
+fs::path hot_set_file(const fs::path& model) {
+  const auto root = [](const char* variable) -> fs::path {
+    const char* value = std::getenv(variable);
+    return value != nullptr && value[0] == '/' ? fs::path(value) : fs::path();
+  };
+  const fs::path home = root("HOME");
+  const fs::path cache = !root("XDG_CACHE_HOME").empty() ? root("XDG_CACHE_HOME")
+                         : !home.empty()                 ? home / ".cache"
+                                                         : fs::path();
+  std::error_code error;
+  const std::string whole = fs::weakly_canonical(model, error).string();
+  if (cache.empty() || error) return {};
+  fs::create_directories(cache / "moraine", error);
+  if (error) return {};
+  const uint64_t hash = quant::checksum(std::as_bytes(std::span(whole.data(), whole.size())));
+  return cache / "moraine" / ("hot-" + quant::checksum_text(hash));
 }
 
 }  // namespace
@@ -125,6 +149,8 @@ std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Conso
   store_options.budget_bytes = plan.experts_budget_bytes;
   store_options.reader = options.reader;
   store_options.prefetch = options.prefetch;
+  store_options.pressure = std::make_shared<offload::SystemPressure>();
+  if (options.warm_start) store_options.hot_set_file = hot_set_file(directory);
   store_options.inform = [&console](const std::string& line) { console.line(line); };
   parts.store = std::make_unique<offload::ExpertStore>(parts.experts.records, store_options,
                                                        static_cast<int>(config.num_experts_per_tok));

@@ -1,12 +1,19 @@
 // What the store does when the drive lies or fails, with both real readers on real files.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <fstream>
 
 #include "offload/expert_store.h"
 #include "offload/open_reader.h"
+#include "offload/pread_reader.h"
 #include "offload/uring_reader.h"
 #include "support/faulty_reader.h"
 #include "support/memory_source.h"
@@ -160,6 +167,86 @@ TEST_P(StoreFaultsTest, ABrokenReaderFailsRequestsAndHangsNone) {
   const Outcome outcome = take(source_->experts());
   EXPECT_EQ(outcome.delivered, 1) << "what is in RAM is still served";
   EXPECT_EQ(outcome.errors.size(), 11u);
+}
+
+TEST_P(StoreFaultsTest, AFileReplacedDuringARunIsTheOldOneStill) {
+  open({});
+  const std::filesystem::path file = source_->files()[0];
+  const std::string other(std::filesystem::file_size(file), 'x');
+  std::filesystem::rename(dir_.write("new", other), file);
+  EXPECT_EQ(take(source_->experts()).delivered, 12);
+}
+
+TEST_P(StoreFaultsTest, AFileOverwrittenDuringARunNeverBecomesARecord) {
+  open({});
+  const Extent extent = source_->extents(bad())[0];
+  std::fstream file(source_->files()[static_cast<size_t>(extent.file)],
+                    std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(extent.offset)).write("overwritten", 11).flush();
+  const Outcome outcome = take(source_->experts());
+  EXPECT_EQ(outcome.delivered, 11);
+  ASSERT_EQ(outcome.kinds.size(), 1u);
+  EXPECT_EQ(outcome.kinds[0], quant::ErrorKind::kChecksum);
+}
+
+TEST_P(StoreFaultsTest, ADriveAHundredTimesAsSlowIsOnlySlow) {
+  store_ = std::make_unique<ExpertStore>(
+      source_, StoreOptions{.budget_bytes = 3 * 20480, .stuck_after = std::chrono::milliseconds(20)}, 1,
+      std::make_unique<testing::DelayingReader>(open_reader(GetParam().reader, source_->files(), {}),
+                                                std::chrono::milliseconds(30)));
+  const Outcome outcome = take(source_->experts());
+  EXPECT_EQ(outcome.delivered, 12);
+  EXPECT_TRUE(outcome.errors.empty());
+}
+
+/// Sets a limit of this process for as long as it lives.
+class TightLimit {
+ public:
+  TightLimit(__rlimit_resource resource, rlim_t value) : resource_(resource) {
+    ::getrlimit(resource, &before_);
+    const struct rlimit tight = {.rlim_cur = std::min(value, before_.rlim_cur), .rlim_max = before_.rlim_max};
+    ::setrlimit(resource, &tight);
+  }
+  ~TightLimit() { ::setrlimit(resource_, &before_); }
+
+ private:
+  __rlimit_resource resource_;
+  struct rlimit before_ = {};
+};
+
+TEST_P(StoreFaultsTest, LittleLockableMemoryAndFewFilesAreEnough) {
+  const TightLimit memlock(RLIMIT_MEMLOCK, 64 << 10);
+  const TightLimit files(RLIMIT_NOFILE, 64);
+  try {
+    open({});
+  } catch (const quant::Error& error) {
+    // Kernels before 5.12 charge the ring itself; then the person is told what to do.
+    EXPECT_THAT(error.what(), HasSubstr("ulimit -l"));
+    return;
+  }
+  EXPECT_EQ(take(source_->experts()).delivered, 12);
+}
+
+TEST(StoreStorm, InterruptedAndRefusedReadsAreRepeated) {
+  const testing::TempDir dir;
+  const auto source = std::make_shared<MemorySource>(MemoryShape{.layers = 1, .experts_per_layer = 8}, dir.path());
+  std::atomic<unsigned> calls = 0;
+  const auto storm = [&calls](int fd, void* target, size_t size, off_t offset) -> ssize_t {
+    const unsigned call = calls++;
+    if (call % 8 == 7) return ::pread(fd, target, size, offset);
+    errno = call % 2 == 0 ? EINTR : EAGAIN;
+    return -1;
+  };
+  ExpertStore store(source, {.budget_bytes = 4 * 8192}, 1,
+                    std::make_unique<PreadReader>(source->files(), PreadLimits{.threads = 1, .scheduler = {}}, storm));
+  LeaseStream stream = store.acquire(source->experts());
+  int delivered = 0;
+  while (const std::optional<ExpertLease> lease = stream.next()) {
+    EXPECT_TRUE(source->is_record(lease->id(), lease->record()));
+    ++delivered;
+  }
+  EXPECT_EQ(delivered, 8);
+  EXPECT_EQ(store.counters().rereads, 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Readers, StoreFaultsTest,

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -110,6 +113,61 @@ class FaultyReader : public offload::BlockReader {
   std::vector<offload::ReadCompletion> held_;
   std::mutex mutex_;  // guards let_go_
   bool let_go_ = false;
+};
+
+/// A drive that answers every request late, however many it has: its completion comes `delay` after its submission.
+class DelayingReader : public offload::BlockReader {
+ public:
+  DelayingReader(std::unique_ptr<offload::BlockReader> inner, std::chrono::milliseconds delay)
+      : inner_(std::move(inner)), delay_(delay) {}
+
+  void submit(std::span<const offload::ReadRequest> requests) override {
+    for (size_t i = 0; i < requests.size(); ++i) due_.push_back(Clock::now() + delay_);
+    inner_->submit(requests);
+  }
+
+  void wait(std::vector<offload::ReadCompletion>& completions) override {
+    while (true) {
+      if (held_.size() < due_.size()) inner_->wait(held_);
+      std::unique_lock lock(mutex_);
+      // Which completion takes which due time is all the same: they leave in the order of submission.
+      if (held_.size() == due_.size()) {
+        if (due_.empty()) {
+          changed_.wait(lock, [this] { return woken_; });
+        } else {
+          changed_.wait_until(lock, due_.front(), [this] { return woken_; });
+        }
+      }
+      const bool was_woken = std::exchange(woken_, false);
+      size_t ready = 0;
+      while (ready < held_.size() && due_[ready] <= Clock::now()) ++ready;
+      for (size_t i = 0; i < ready; ++i) completions.push_back(std::move(held_[i]));
+      held_.erase(held_.begin(), held_.begin() + static_cast<ptrdiff_t>(ready));
+      due_.erase(due_.begin(), due_.begin() + static_cast<ptrdiff_t>(ready));
+      if (ready > 0 || was_woken) return;
+    }
+  }
+
+  void wake() override {
+    {
+      const std::lock_guard lock(mutex_);
+      woken_ = true;
+    }
+    changed_.notify_one();
+    inner_->wake();
+  }
+  uint64_t alignment_bytes() const override { return inner_->alignment_bytes(); }
+  const char* name() const override { return inner_->name(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::unique_ptr<offload::BlockReader> inner_;
+  const std::chrono::milliseconds delay_;
+  std::deque<Clock::time_point> due_;          // of all requests under way, in the order of submission
+  std::vector<offload::ReadCompletion> held_;  // read by `inner_`, not delivered yet
+  std::mutex mutex_;                           // guards woken_
+  std::condition_variable changed_;
+  bool woken_ = false;
 };
 
 }  // namespace moraine::testing

@@ -29,7 +29,10 @@ const char* const kQuestion = "What is io_uring?";
 ProcessOptions moraine(std::vector<std::string> args, std::string input = {}) {
   args.insert(args.begin(), MORAINE_BINARY_DIR "/bin/moraine");
   ProcessOptions options{.args = std::move(args), .input = std::move(input)};
-  options.environment = {{"XDG_STATE_HOME", "/dev/null/state"}, {"NO_COLOR", "1"}, {"TERM", "xterm"}};
+  options.environment = {{"XDG_STATE_HOME", "/dev/null/state"},
+                         {"XDG_CACHE_HOME", "/dev/null/cache"},
+                         {"NO_COLOR", "1"},
+                         {"TERM", "xterm"}};
   return options;
 }
 
