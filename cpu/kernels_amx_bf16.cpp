@@ -2,7 +2,7 @@
 
 #include <immintrin.h>
 
-#include "cpu/amx_tiles.h"
+#include "cpu/kernels_amx_tiles.h"
 
 namespace moraine::cpu {
 namespace {

@@ -320,55 +320,56 @@ inline void gather(const std::byte* group, int64_t cols, int64_t b, int64_t r, B
 template <typename Block>
 requires(Block::kElements == 32) void scatter(const Block& block, std::byte* group, int64_t cols, int64_t b,
                                               int64_t r) {
-  using namespace packed_detail;
-  constexpr CodeBits kBits = bits_of(Block{});
-  constexpr int64_t kScales = HasOffset<Block> ? 2 : 1;
+  constexpr packed_detail::CodeBits kBits = packed_detail::bits_of(Block{});
+  constexpr int64_t kScales = packed_detail::HasOffset<Block> ? 2 : 1;
   uint8_t codes[32];
   read_codes(block, codes);
-  scatter_codes(kBits, codes, group + b * kBits.row_bytes() * kRowGroup, r);
-  std::byte* scales = group + (cols / 32 * kBits.row_bytes() * kRowGroup + b * kScales * kHalves);
-  scatter_half(block.d, scales, r);
-  if constexpr (HasOffset<Block>) scatter_half(block.m, scales + kHalves, r);
+  packed_detail::scatter_codes(kBits, codes, group + b * kBits.row_bytes() * kRowGroup, r);
+  std::byte* scales = group + (cols / 32 * kBits.row_bytes() * kRowGroup + b * kScales * packed_detail::kHalves);
+  packed_detail::scatter_half(block.d, scales, r);
+  if constexpr (packed_detail::HasOffset<Block>)
+    packed_detail::scatter_half(block.m, scales + packed_detail::kHalves, r);
 }
 
 template <typename Block>
 requires(Block::kElements == 32) void gather(const std::byte* group, int64_t cols, int64_t b, int64_t r, Block& block) {
-  using namespace packed_detail;
-  constexpr CodeBits kBits = bits_of(Block{});
-  constexpr int64_t kScales = HasOffset<Block> ? 2 : 1;
+  constexpr packed_detail::CodeBits kBits = packed_detail::bits_of(Block{});
+  constexpr int64_t kScales = packed_detail::HasOffset<Block> ? 2 : 1;
   uint8_t codes[32];
-  gather_codes(kBits, group + b * kBits.row_bytes() * kRowGroup, r, codes);
+  packed_detail::gather_codes(kBits, group + b * kBits.row_bytes() * kRowGroup, r, codes);
   write_codes(codes, block);
-  const std::byte* scales = group + (cols / 32 * kBits.row_bytes() * kRowGroup + b * kScales * kHalves);
-  block.d = gather_half(scales, r);
-  if constexpr (HasOffset<Block>) block.m = gather_half(scales + kHalves, r);
+  const std::byte* scales = group + (cols / 32 * kBits.row_bytes() * kRowGroup + b * kScales * packed_detail::kHalves);
+  block.d = packed_detail::gather_half(scales, r);
+  if constexpr (packed_detail::HasOffset<Block>)
+    block.m = packed_detail::gather_half(scales + packed_detail::kHalves, r);
 }
 
 /// Formats of 256 columns with codes.
 template <typename Block>
 requires(Block::kElements == 256 && !IsGridFormat<Block>) void scatter(const Block& block, std::byte* group,
                                                                        int64_t cols, int64_t b, int64_t r) {
-  using namespace packed_detail;
-  constexpr SuperOrder kOrder = order_of(Block{});
+  constexpr packed_detail::SuperOrder kOrder = packed_detail::order_of(Block{});
   std::byte* super = group + b * kOrder.super_bytes();
-  scatter_header(block, super, group + cols / 256 * kOrder.super_bytes() + b * kHalves, r);
+  packed_detail::scatter_header(block, super, group + cols / 256 * kOrder.super_bytes() + b * packed_detail::kHalves,
+                                r);
   uint8_t codes[256];
   read_codes(block, codes);
   for (int i = 0; i < 8; ++i) {
-    scatter_codes(kOrder.bits, codes + 32 * i, super + kOrder.header_bytes() + i * kOrder.code_bytes(), r);
+    packed_detail::scatter_codes(kOrder.bits, codes + 32 * i, super + kOrder.header_bytes() + i * kOrder.code_bytes(),
+                                 r);
   }
 }
 
 template <typename Block>
 requires(Block::kElements == 256 && !IsGridFormat<Block>) void gather(const std::byte* group, int64_t cols, int64_t b,
                                                                       int64_t r, Block& block) {
-  using namespace packed_detail;
-  constexpr SuperOrder kOrder = order_of(Block{});
+  constexpr packed_detail::SuperOrder kOrder = packed_detail::order_of(Block{});
   const std::byte* super = group + b * kOrder.super_bytes();
-  gather_header(super, group + cols / 256 * kOrder.super_bytes() + b * kHalves, r, block);
+  packed_detail::gather_header(super, group + cols / 256 * kOrder.super_bytes() + b * packed_detail::kHalves, r, block);
   uint8_t codes[256];
   for (int i = 0; i < 8; ++i) {
-    gather_codes(kOrder.bits, super + kOrder.header_bytes() + i * kOrder.code_bytes(), r, codes + 32 * i);
+    packed_detail::gather_codes(kOrder.bits, super + kOrder.header_bytes() + i * kOrder.code_bytes(), r,
+                                codes + 32 * i);
   }
   write_codes(codes, block);
 }

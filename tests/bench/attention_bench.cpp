@@ -27,7 +27,7 @@ constexpr uint64_t kWeightBytes = 3u << 29;
 
 /// Random Q8_0 matrices of kv_b_proj's shape, scales finite.
 quant::PackedView next_projection() {
-  static offload::MappedMemory memory(/*huge_pages=*/true);
+  static offload::MappedMemory memory;
   static std::byte* data = [] {
     std::byte* bytes = memory.take(kWeightBytes);
     uint64_t state = 1;
