@@ -126,7 +126,7 @@ TEST_F(GgufExporterTest, NothingIsLostOnTheWayThroughAPack) {
   }
 }
 
-/// Tiny random models of the other architectures: rows of a Llama are permuted, its rope is interleaved, and still.
+/// Tiny random models of the other architectures. A Llama's rows are permuted and its rope is interleaved.
 TEST_F(GgufExporterTest, OtherArchitecturesSayTheSame) {
   for (const std::string name : {"qwen2", "llama3", "v2-lite"}) {
     SCOPED_TRACE(name);
@@ -137,11 +137,13 @@ TEST_F(GgufExporterTest, OtherArchitecturesSayTheSame) {
     const GgufExportOptions first = options(source, (name + ".gguf").c_str());
     GgufExporter(first).run({});
     expect_clean(first.destination);
-    EXPECT_EQ(compare(first.destination, source)["worst_kl"], 0.0);
+    // The products of permuted rows of a Llama are added in another order.
+    const double most = name == "llama3" ? 1e-10 : 0.0;
+    EXPECT_LE(compare(first.destination, source)["worst_kl"].get<double>(), most);
     // A GGUF of the GGUF is not permuted once more.
     const GgufExportOptions second = options(first.destination, (name + "-2.gguf").c_str());
     GgufExporter(second).run({});
-    EXPECT_EQ(compare(second.destination, source)["worst_kl"], 0.0);
+    EXPECT_EQ(compare(second.destination, first.destination)["worst_kl"], 0.0);
   }
 }
 
