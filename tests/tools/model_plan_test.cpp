@@ -50,7 +50,7 @@ TEST(ModelPlan, R1InRamIsBoundByDram) {
 }
 
 TEST(ModelPlan, LessRamIsBoundByTheDriveAndSaysWhatHelps) {
-  const ModelPlan plan = plan_model(r1(), workstation(128), {}, kChunkRows);
+  const ModelPlan plan = plan_model(r1(), workstation(96), {}, kChunkRows);
   EXPECT_FALSE(plan.memory.holds_all_experts());
   EXPECT_LT(plan.memory.context_tokens, 163840);
   EXPECT_GE(plan.memory.context_tokens, 4096);
@@ -79,9 +79,9 @@ TEST(ModelPlan, MoreOfAnythingIsNeverSlower) {
 
 TEST(ModelPlan, OverridingOneThingPlansTheRestAnew) {
   const offload::MemoryWishes budget{.experts_budget_bytes = 40 * kGib};
-  const ModelPlan plan = plan_model(r1(), workstation(128), budget, kChunkRows);
+  const ModelPlan plan = plan_model(r1(), workstation(96), budget, kChunkRows);
   EXPECT_LE(plan.memory.experts_budget_bytes, 40 * kGib);
-  EXPECT_GT(plan.memory.context_tokens, plan_model(r1(), workstation(128), {}, kChunkRows).memory.context_tokens)
+  EXPECT_GT(plan.memory.context_tokens, plan_model(r1(), workstation(96), {}, kChunkRows).memory.context_tokens)
       << "what the experts leave serves the context";
   EXPECT_THAT(plan.gains.front().change, HasSubstr("GiB RAM"));
 }
