@@ -68,8 +68,8 @@ void gate_and_up(const Workers& workers, WorkerScratch& scratch, const Task& tas
     } else {
       float* inner = gate + t * stride;
       workers.kernels().silu_multiply(inner, up + t * stride, rows, inner);
-      workers.kernels().quantize_activations(inner, rows,
-                                             task.work->inner + (t * job.gate.rows + first) / kActivationBlock);
+      workers.kernels().quantize_activations(
+          inner, rows, task.work->inner + t * activation_row_blocks(job.gate.rows) + first / kActivationBlock);
     }
   }
 }
@@ -84,7 +84,7 @@ void down(const Workers& workers, WorkerScratch& scratch, const Task& task) {
   } else {
     scratch.blocks.resize(static_cast<size_t>(job.token_count));
     for (int64_t t = 0; t < job.token_count; ++t) {
-      scratch.blocks[static_cast<size_t>(t)] = task.work->inner + t * job.down.cols / kActivationBlock;
+      scratch.blocks[static_cast<size_t>(t)] = task.work->inner + t * activation_row_blocks(job.down.cols);
     }
     multiply_groups_int8(int8_kernel(workers, job.down), scratch, job.down, task.first_group, task.group_count,
                          scratch.blocks.data(), job.token_count, acc, stride);
@@ -111,7 +111,8 @@ std::vector<Work> prepare(Workers& workers, std::span<const FfnJob> jobs, Quanti
       rows.add(job.x, job.token_count);
       row_count += job.token_count;
     }
-    if (int8_kernel(workers, job.down) != nullptr) inner_blocks += job.token_count * job.down.cols / kActivationBlock;
+    if (int8_kernel(workers, job.down) != nullptr)
+      inner_blocks += job.token_count * activation_row_blocks(job.down.cols);
   }
   if (row_count > 0) rows.quantize(workers, jobs[0].gate.cols);
   ActivationBlock* inner = activation_blocks(workers.inner_activations(), inner_blocks);
@@ -119,7 +120,7 @@ std::vector<Work> prepare(Workers& workers, std::span<const FfnJob> jobs, Quanti
     if (first_row[i] >= 0) works[i].x = rows.blocks() + first_row[i];
     if (int8_kernel(workers, jobs[i].down) == nullptr) continue;
     works[i].inner = inner;
-    inner += jobs[i].token_count * jobs[i].down.cols / kActivationBlock;
+    inner += jobs[i].token_count * activation_row_blocks(jobs[i].down.cols);
   }
   return works;
 }

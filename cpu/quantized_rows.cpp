@@ -19,7 +19,7 @@ void QuantizedRows::quantize(Workers& workers, int64_t cols) {
   distinct_ = rows_;
   std::ranges::sort(distinct_, std::less<>{});
   distinct_.erase(std::unique(distinct_.begin(), distinct_.end()), distinct_.end());
-  const int64_t row_blocks = cols / kActivationBlock, count = std::ssize(distinct_);
+  const int64_t row_blocks = activation_row_blocks(cols), count = std::ssize(distinct_);
   ActivationBlock* storage = activation_blocks(workers.input_activations(), count * row_blocks);  // [distinct, blocks]
   workers.parallel_for((count + kTaskRows - 1) / kTaskRows, [&](int64_t task, WorkerScratch&) {
     for (int64_t i = task * kTaskRows; i < std::min(count, (task + 1) * kTaskRows); ++i) {

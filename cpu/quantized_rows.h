@@ -16,6 +16,12 @@ inline ActivationBlock* activation_blocks(FloatBuffer& buffer, int64_t count) {
       buffer.get(count * static_cast<int64_t>(sizeof(ActivationBlock) / sizeof(float))));
 }
 
+/// Blocks from one row of int8 activations to the next: odd, so that a tile's rows spread over all sets of the caches.
+/// Widths are multiples of large powers of two: rows that lie dense meet in the same few sets.
+constexpr int64_t activation_row_blocks(int64_t cols) {
+  return (cols / kActivationBlock) | 1;
+}
+
 /// Rows of activations quantized to int8, every distinct row once however often it is used. They lie in the workers'
 /// input_activations(): one object at a time.
 class QuantizedRows {
