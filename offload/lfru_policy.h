@@ -18,8 +18,9 @@ namespace moraine::offload {
 /// world / half-life, a number that time does not change.
 class LfruPolicy : public EvictionPolicy {
  public:
-  /// Half-life in wants per slot, the best of a sweep (docs/decisions.md).
-  static constexpr double kHalfLifeWantsPerSlot = 16.0;
+  /// Half-life in wants per slot. Longer ones win where fame alone decides, and lose where a token wants what the one
+  /// before it wanted (docs/memory_plan.md).
+  static constexpr double kHalfLifeWantsPerSlot = 4.0;
 
   explicit LfruPolicy(int slot_count, double half_life_wants_per_slot = kHalfLifeWantsPerSlot);
 
