@@ -19,7 +19,7 @@ struct CpuOptions {
   bool reference = false;      ///< compute with the scalar kernels, the definition of the others
   bool precise = false;        ///< f32 activations for matrices in block formats, instead of int8
   std::vector<int> cpus = {};  ///< [threads] where the threads run; empty: where the system wants
-  int32_t max_rows = 512;      ///< largest number of rows in a step
+  int32_t max_rows = 2048;     ///< largest number of rows in a step: more rows share one read of an expert
 };
 
 /// How the backend caches the latents of a model with latent attention (or of its shape alone), see mla_attention.h.

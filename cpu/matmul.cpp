@@ -14,6 +14,9 @@ namespace {
 constexpr int64_t kFewTokens = 4;
 constexpr int64_t kFewTokensColumns = 64;
 constexpr int64_t kManyTokensColumns = 256;
+/// Tokens that an Int8Kernel multiplies at a time: their activations and sums stay in L2 from one panel of weights to
+/// the next, while unpacking the weights once more for the next tokens costs little.
+constexpr int64_t kInt8BlockTokens = 256;
 /// Tokens whose activations are copied together, so that their rows lie dense in L1 whatever their stride.
 constexpr int64_t kTileTokens = 12;
 
@@ -180,7 +183,11 @@ void multiply_groups_int8(Int8Kernel kernel, WorkerScratch& scratch, const quant
                             .cols = matrix.cols};
   auto* panel =
       reinterpret_cast<std::byte*>(scratch.weights.get(kInt8PanelBytes / static_cast<int64_t>(sizeof(float))));
-  kernel(groups, blocks, token_count, panel, acc, acc_stride);
+  const int64_t parts = (token_count + kInt8BlockTokens - 1) / kInt8BlockTokens;
+  for (int64_t part = 0; part < parts; ++part) {  // of sizes that differ by at most 1
+    const int64_t first = part * token_count / parts, end = (part + 1) * token_count / parts;
+    kernel(groups, blocks + first, end - first, panel, acc + first * acc_stride, acc_stride);
+  }
 }
 
 int64_t groups_per_task(int64_t total_groups, int threads) {
