@@ -91,15 +91,18 @@ void CpuBackend::attention(int layer) {
 
 void CpuBackend::run_dense(const runtime::FfnWeights& ffn, const float* normed, float* out) {
   const int64_t width = model_->config.hidden_size;
-  const FfnJob job{.gate = ffn.gate_proj.view,
-                   .up = ffn.up_proj.view,
-                   .down = ffn.down_proj.view,
-                   .x = {.data = normed, .stride = width},
-                   .token_count = rows_,
-                   .inner = inner_.get(rows_ * ffn.gate_proj.view.rows),
-                   .out = out,
-                   .out_stride = width};
-  run_ffn(workers_, {&job, 1});
+  for (int64_t row = 0; row < rows_; row += kDenseTokens) {
+    const int64_t count = std::min(kDenseTokens, rows_ - row);
+    const FfnJob job{.gate = ffn.gate_proj.view,
+                     .up = ffn.up_proj.view,
+                     .down = ffn.down_proj.view,
+                     .x = {.data = normed + row * width, .stride = width},
+                     .token_count = count,
+                     .inner = inner_.get(count * ffn.gate_proj.view.rows),
+                     .out = out + row * width,
+                     .out_stride = width};
+    run_ffn(workers_, {&job, 1});
+  }
 }
 
 void CpuBackend::dense_ffn(int layer) {

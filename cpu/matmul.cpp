@@ -14,9 +14,6 @@ namespace {
 constexpr int64_t kFewTokens = 4;
 constexpr int64_t kFewTokensColumns = 64;
 constexpr int64_t kManyTokensColumns = 256;
-/// Tokens that an Int8Kernel multiplies at a time: their activations and sums stay in L2 from one panel of weights to
-/// the next, while unpacking the weights once more for the next tokens costs little.
-constexpr int64_t kInt8BlockTokens = 256;
 /// Tokens whose activations are copied together, so that their rows lie dense in L1 whatever their stride.
 constexpr int64_t kTileTokens = 12;
 
@@ -183,11 +180,7 @@ void multiply_groups_int8(Int8Kernel kernel, WorkerScratch& scratch, const quant
                             .cols = matrix.cols};
   auto* panel =
       reinterpret_cast<std::byte*>(scratch.weights.get(kInt8PanelBytes / static_cast<int64_t>(sizeof(float))));
-  const int64_t parts = (token_count + kInt8BlockTokens - 1) / kInt8BlockTokens;
-  for (int64_t part = 0; part < parts; ++part) {  // of sizes that differ by at most 1
-    const int64_t first = part * token_count / parts, end = (part + 1) * token_count / parts;
-    kernel(groups, blocks + first, end - first, panel, acc + first * acc_stride, acc_stride);
-  }
+  kernel(groups, blocks, token_count, panel, acc, acc_stride);
 }
 
 int64_t groups_per_task(int64_t total_groups, int threads) {
@@ -196,8 +189,11 @@ int64_t groups_per_task(int64_t total_groups, int threads) {
   return std::clamp<int64_t>(total_groups / (kTasksPerThread * threads), 1, kPanelGroups);
 }
 
-void matmul(Workers& workers, const quant::PackedView& matrix, const RowView& x, int64_t token_count, float* y,
-            int64_t y_stride) {
+namespace {
+
+/// matmul() of at most kDenseTokens tokens.
+void multiply_tokens(Workers& workers, const quant::PackedView& matrix, const RowView& x, int64_t token_count, float* y,
+                     int64_t y_stride) {
   const int64_t step = groups_per_task(matrix.groups(), workers.threads());
   const int64_t tasks = (matrix.groups() + step - 1) / step;
   const Int8Kernel int8 = int8_kernel(workers, matrix);
@@ -223,6 +219,15 @@ void matmul(Workers& workers, const quant::PackedView& matrix, const RowView& x,
                   static_cast<size_t>(rows) * sizeof(float));
     }
   });
+}
+
+}  // namespace
+
+void matmul(Workers& workers, const quant::PackedView& matrix, const RowView& x, int64_t token_count, float* y,
+            int64_t y_stride) {
+  for (int64_t t = 0; t < token_count; t += kDenseTokens) {
+    multiply_tokens(workers, matrix, x.from(t), std::min(kDenseTokens, token_count - t), y + t * y_stride, y_stride);
+  }
 }
 
 }  // namespace moraine::cpu

@@ -11,6 +11,9 @@ namespace moraine::cpu {
 
 /// Row groups that one task multiplies at a time: 128 rows, whose decoded weights of one column block stay in L2.
 constexpr int64_t kPanelGroups = 8;
+/// Tokens that a dense matrix is multiplied with at a time: with more, activations and sums fall out of the caches,
+/// which costs more than reading the matrix again.
+constexpr int64_t kDenseTokens = 512;
 
 /// Group `g` of a packed matrix.
 PackedGroup packed_group(const quant::PackedView& matrix, int64_t g);

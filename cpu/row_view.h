@@ -11,6 +11,10 @@ struct RowView {
   const int32_t* index = nullptr;
 
   const float* row(int64_t i) const { return data + (index == nullptr ? i : index[i]) * stride; }
+  /// The rows from `first` on.
+  RowView from(int64_t first) const {
+    return index == nullptr ? RowView{data + first * stride, stride, nullptr} : RowView{data, stride, index + first};
+  }
 };
 
 }  // namespace moraine::cpu

@@ -175,10 +175,10 @@ TEST(Matmul, WithInt8ActivationsTakesMoreTokensThanAreMultipliedAtATime) {
   testing::RandomValues random(8);
   Workers workers(select_kernels(), 2);
   const testing::RandomMatrix matrix = random_matrix(DType::kQ8_0, 40, 64, random);
-  const int64_t tokens = 2 * 256 + 3;
+  const int64_t tokens = 2 * 512 + 3;
   const std::vector<float> x = random_values(tokens * 64, 1.0, random);
   const std::vector<float> y = product(workers, matrix.view, x, tokens);
-  for (const int64_t t : {int64_t{0}, int64_t{170}, int64_t{171}, int64_t{172}, int64_t{343}, tokens - 1}) {
+  for (const int64_t t : {int64_t{0}, int64_t{511}, int64_t{512}, int64_t{1023}, tokens - 1}) {
     const std::vector<float> row(x.begin() + t * 64, x.begin() + (t + 1) * 64);
     EXPECT_TRUE(same_bits({y.data() + t * 40, 40}, product(workers, matrix.view, row, 1))) << t;
   }
