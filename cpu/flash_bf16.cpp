@@ -25,7 +25,7 @@ FlashBf16::FlashBf16(const KernelTable& kernels, WorkerScratch& scratch, int64_t
       value_width_(value_width),
       scale_(scale * kLog2OfE) {
   MORAINE_CHECK(key_width % kBf16Steps == 0 && value_width % kLanes == 0 && scale > 0.0f);
-  const int64_t padded = padded_rows(row_count);
+  const int64_t padded = padded_to_lanes(row_count);
   scratch.positions.resize(static_cast<size_t>(row_count));
   positions_ = scratch.positions.data();
   queries_ = bf16_memory(scratch.queries, padded * key_width);
@@ -60,7 +60,7 @@ void FlashBf16::set_row(int64_t i, int64_t position, const float* query) {
 int64_t FlashBf16::weigh(const FlashBf16Block& block, int64_t first_row, int64_t rows) {
   MORAINE_CHECK(block.first_position % kFlashTokens == 0 && first_row % kLanes == 0 && rows <= kFlashRows);
   first_row_ = first_row;
-  rows_ = padded_rows(rows);
+  rows_ = padded_to_lanes(rows);
   const int64_t last_position = positions_[first_row + rows - 1];
   const int64_t tokens = std::clamp<int64_t>(last_position - block.first_position + 1, 0, block.token_count);
   if (tokens == 0) return 0;
@@ -73,7 +73,7 @@ int64_t FlashBf16::weigh(const FlashBf16Block& block, int64_t first_row, int64_t
   for (int64_t token = 0; token < tokens; token += block.piece_tokens) {
     // Keys are the left operand: their rows are taken as they lie, and scores come out with query rows as lanes.
     kernels_.bf16.multiply(block.keys[token / block.piece_tokens], block.key_stride,
-                           padded_rows(std::min(block.piece_tokens, tokens - token)), queries, key_width_,
+                           padded_to_lanes(std::min(block.piece_tokens, tokens - token)), queries, key_width_,
                            /*continued=*/false, scores_ + token * kFlashRows, kFlashRows);
   }
   kernels_.bf16.softmax({.scores = scores_,

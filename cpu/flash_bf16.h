@@ -12,10 +12,6 @@ constexpr int64_t kFlashTokens = 256;
 /// Query rows whose scores and weights for a block are kept at a time: they stay in L2.
 constexpr int64_t kFlashRows = 128;
 
-/// `count` rows rounded up to the lanes of the kernels.
-constexpr int64_t padded_rows(int64_t count) {
-  return (count + kLanes - 1) / kLanes * kLanes;
-}
 /// `count` tokens rounded up to the steps of a bf16 product.
 constexpr int64_t padded_tokens(int64_t count) {
   return (count + kBf16Steps - 1) / kBf16Steps * kBf16Steps;

@@ -20,23 +20,16 @@ std::unique_ptr<runtime::KvCache> GqaBlock::make_cache() const {
 }
 
 void GqaBlock::begin_step(const runtime::StepBatch& batch) {
-  slices_.clear();
-  for (const runtime::SequenceSlice& slice : batch.slices) {
-    auto* cache = dynamic_cast<HeadCache*>(slice.cache);
-    MORAINE_CHECK(cache != nullptr && slice.first_position == cache->token_count());
-    cache->reserve(slice.first_position + slice.row_count);
-    slices_.push_back({cache, slice.first_position, slice.first_row, slice.row_count});
-  }
-  rows_ = std::ssize(batch.token_ids);
+  slices_.begin(batch);
   angles_.place(batch);
 }
 
 const float* GqaBlock::attend(int layer, const runtime::LayerWeights& weights, const float* normed) {
   const int64_t query_width = shape_.num_attention_heads * shape_.head_dim;
   const int64_t key_width = shape_.num_key_value_heads * shape_.head_dim;
-  float* queries = queries_.get(rows_ * query_width);  // [rows, heads, head_dim]
-  float* keys = keys_.get(rows_ * key_width);          // [rows, kv heads, head_dim]
-  float* values = values_.get(rows_ * key_width);      // [rows, kv heads, head_dim]
+  float* queries = queries_.get(slices_.rows() * query_width);  // [rows, heads, head_dim]
+  float* keys = keys_.get(slices_.rows() * key_width);          // [rows, kv heads, head_dim]
+  float* values = values_.get(slices_.rows() * key_width);      // [rows, kv heads, head_dim]
   project(weights.q_proj, weights.q_bias, normed, queries);
   project(weights.k_proj, weights.k_bias, normed, keys);
   project(weights.v_proj, weights.v_bias, normed, values);
@@ -44,7 +37,7 @@ const float* GqaBlock::attend(int layer, const runtime::LayerWeights& weights, c
   rotate(keys, shape_.num_key_value_heads);
 
   std::vector<GqaSlice> slices;
-  for (const Slice& slice : slices_) {
+  for (const auto& slice : slices_) {
     slices.push_back({slice.cache, slice.first_position, slice.first_row, slice.row_count});
     workers_.parallel_for(slice.row_count, [&](int64_t i, WorkerScratch&) {
       const int64_t from = (slice.first_row + i) * key_width;
@@ -54,20 +47,16 @@ const float* GqaBlock::attend(int layer, const runtime::LayerWeights& weights, c
       }
     });
   }
-  float* attended = attended_.get(rows_ * query_width);  // [rows, heads, head_dim]
+  float* attended = attended_.get(slices_.rows() * query_width);  // [rows, heads, head_dim]
   gqa_attention(workers_, shape_, layer, slices, queries, attended);
   return attended;
 }
 
-void GqaBlock::commit() {
-  for (const Slice& slice : slices_) slice.cache->commit(slice.first_position + slice.row_count);
-}
-
 void GqaBlock::project(const runtime::Matrix& weight, const std::vector<float>& bias, const float* normed, float* to) {
   const int64_t width = weight.view.rows;
-  matmul(workers_, weight.view, {.data = normed, .stride = config_.hidden_size}, rows_, to, width);
+  matmul(workers_, weight.view, {.data = normed, .stride = config_.hidden_size}, slices_.rows(), to, width);
   if (bias.empty()) return;
-  workers_.parallel_for(rows_, [&](int64_t row, WorkerScratch&) {
+  workers_.parallel_for(slices_.rows(), [&](int64_t row, WorkerScratch&) {
     float* y = to + row * width;
     for (int64_t i = 0; i < width; ++i) y[i] += bias[static_cast<size_t>(i)];
   });
@@ -75,7 +64,7 @@ void GqaBlock::project(const runtime::Matrix& weight, const std::vector<float>& 
 
 void GqaBlock::rotate(float* x, int64_t heads) {
   const auto turn = config_.rope_pairs == runtime::RopePairs::kHalves ? rotate_halves : rotate_pairs;
-  workers_.parallel_for(rows_, [&](int64_t row, WorkerScratch&) {
+  workers_.parallel_for(slices_.rows(), [&](int64_t row, WorkerScratch&) {
     for (int64_t head = 0; head < heads; ++head) {
       turn(x + (row * heads + head) * shape_.head_dim, angles_.cos(row), angles_.sin(row), angles_.pairs());
     }

@@ -5,6 +5,7 @@
 #include "cpu/attention_block.h"
 #include "cpu/gqa_attention.h"
 #include "cpu/row_angles.h"
+#include "cpu/step_slices.h"
 #include "cpu/workers.h"
 
 namespace moraine::cpu {
@@ -18,17 +19,9 @@ class GqaBlock final : public AttentionBlock {
   std::unique_ptr<runtime::KvCache> make_cache() const override;
   void begin_step(const runtime::StepBatch& batch) override;
   const float* attend(int layer, const runtime::LayerWeights& weights, const float* normed) override;
-  void commit() override;
+  void commit() override { slices_.commit(); }
 
  private:
-  /// One sequence of the present step.
-  struct Slice {
-    HeadCache* cache = nullptr;
-    int64_t first_position = 0;
-    int64_t first_row = 0;
-    int64_t row_count = 0;
-  };
-
   /// to := normed·Wᵀ + bias, [rows, weight.rows].
   void project(const runtime::Matrix& weight, const std::vector<float>& bias, const float* normed, float* to);
   /// Rotates the `heads` heads of every row of x [rows, heads, head_dim].
@@ -38,8 +31,7 @@ class GqaBlock final : public AttentionBlock {
   Workers& workers_;
   GqaShape shape_;
   RowAngles angles_;
-  std::vector<Slice> slices_;
-  int64_t rows_ = 0;
+  StepSlices<HeadCache> slices_;
   FloatBuffer queries_;   // [rows, heads, head_dim]
   FloatBuffer keys_;      // [rows, kv heads, head_dim]
   FloatBuffer values_;    // [rows, kv heads, head_dim]

@@ -10,6 +10,11 @@ namespace moraine::cpu {
 /// Rows (or cached tokens, or columns) that one vector operation covers; equals quant::kRowGroup.
 constexpr int64_t kLanes = 16;
 
+/// `count` rounded up to whole vectors.
+constexpr int64_t padded_to_lanes(int64_t count) {
+  return (count + kLanes - 1) / kLanes * kLanes;
+}
+
 /// One group of 16 interleaved rows of a packed matrix (quant/packed_matrix.h).
 struct PackedGroup {
   const std::byte* data = nullptr;    // the group's bytes

@@ -20,10 +20,6 @@ constexpr int64_t kAbsorbedRows = 128;
 constexpr int64_t kExpandedRows = 512;
 constexpr int64_t kExpandedBf16Rows = 2048;
 
-constexpr int64_t round_up(int64_t n) {
-  return (n + kLanes - 1) / kLanes * kLanes;
-}
-
 /// Both forms of one task over an f32 cache.
 class Task {
  public:
@@ -111,7 +107,7 @@ void Task::unabsorb_output(const FlashRows& rows, int64_t head) {
 void Task::run_absorbed() {
   const LatentCache& cache = *task_.slice->cache;
   const int64_t key_width = cache.width();
-  const FlashRows rows = make_rows(key_width, round_up(shape_.kv_lora_rank));
+  const FlashRows rows = make_rows(key_width, padded_to_lanes(shape_.kv_lora_rank));
   float* queries = scratch_.queries.get(rows.count * key_width);
   for (int64_t head = task_.first_head; head < task_.first_head + task_.head_count; ++head) {
     absorb_query(head, queries);
@@ -138,7 +134,7 @@ void Task::run_expanded() {
   MORAINE_CHECK(task_.head_count == 1);
   const LatentCache& cache = *task_.slice->cache;
   const int64_t head = task_.first_head, key_width = shape_.qk_head_dim(), nope = shape_.qk_nope_head_dim;
-  const FlashRows rows = make_rows(key_width, round_up(shape_.v_head_dim));
+  const FlashRows rows = make_rows(key_width, padded_to_lanes(shape_.v_head_dim));
   float* queries = scratch_.queries.get(rows.count * key_width);
   for (int64_t t = 0; t < task_.row_count; ++t)
     std::copy_n(in_.query(task_, t, head), key_width, queries + t * key_width);

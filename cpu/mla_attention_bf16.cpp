@@ -189,13 +189,13 @@ Bf16Panel Task::project(const GroupRange& range) {
 void Task::expand(const Bf16Panel& projection, const GroupRange& range, const FlashBf16Block& block, Bf16* keys,
                   Bf16* values) {
   const int64_t nope = shape_.qk_nope_head_dim, width = projection.group_count * kLanes;
-  const int64_t value_groups = padded_rows(shape_.v_head_dim) / kLanes;
+  const int64_t value_groups = padded_to_lanes(shape_.v_head_dim) / kLanes;
   float* expanded = scratch_.acc.get(kExpandTokens * width + kLanes);  // [tokens, k_nope | v]; read 16 at a time
   for (int64_t token = 0; token < block.token_count; token += kExpandTokens) {
     const int64_t position = block.first_position + token;
     const int64_t count = std::min(kExpandTokens, block.token_count - token);
     const Bf16* latents = cache_.bf16_page(in_.layer, position / kPage) + position % kPage * cache_.stride();
-    kernels_.bf16.multiply(latents, cache_.stride(), padded_rows(count), projection, shape_.kv_lora_rank,
+    kernels_.bf16.multiply(latents, cache_.stride(), padded_to_lanes(count), projection, shape_.kv_lora_rank,
                            /*continued=*/false, expanded, width);
     for (int64_t i = 0; i < count; ++i) {
       Bf16* key = keys + (token + i) * block.key_stride;
@@ -214,7 +214,7 @@ void Task::expand(const Bf16Panel& projection, const GroupRange& range, const Fl
 void Task::run_expanded() {
   MORAINE_CHECK(task_.head_count == 1);
   const int64_t head = task_.first_head, key_width = padded_tokens(shape_.qk_head_dim());
-  const int64_t value_groups = padded_rows(shape_.v_head_dim) / kLanes;
+  const int64_t value_groups = padded_to_lanes(shape_.v_head_dim) / kLanes;
   FlashBf16 rows = make_rows(key_width, value_groups * kLanes);
   float* query = scratch_.x_tile.get(key_width);
   std::fill_n(query, key_width, 0.0f);

@@ -5,6 +5,7 @@
 #include "cpu/attention_block.h"
 #include "cpu/mla_attention.h"
 #include "cpu/row_angles.h"
+#include "cpu/step_slices.h"
 #include "cpu/workers.h"
 
 namespace moraine::cpu {
@@ -18,17 +19,9 @@ class MlaBlock final : public AttentionBlock {
   std::unique_ptr<runtime::KvCache> make_cache() const override;
   void begin_step(const runtime::StepBatch& batch) override;
   const float* attend(int layer, const runtime::LayerWeights& weights, const float* normed) override;
-  void commit() override;
+  void commit() override { slices_.commit(); }
 
  private:
-  /// One sequence of the present step.
-  struct Slice {
-    LatentCache* cache = nullptr;
-    int64_t first_position = 0;
-    int64_t first_row = 0;
-    int64_t row_count = 0;
-  };
-
   void project_queries(const runtime::LayerWeights& weights, const float* normed);
   void append_latents(int layer, const runtime::LayerWeights& weights, const float* normed);
 
@@ -37,8 +30,7 @@ class MlaBlock final : public AttentionBlock {
   LatentType latents_type_;
   MlaShape shape_;
   RowAngles angles_;
-  std::vector<Slice> slices_;
-  int64_t rows_ = 0;
+  StepSlices<LatentCache> slices_;
   FloatBuffer query_latents_;  // [rows, q_lora_rank]
   FloatBuffer queries_;        // [rows, heads, nope | rope]
   FloatBuffer latents_;        // [rows, kv_lora_rank | rope]

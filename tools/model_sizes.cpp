@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu/cpu_backend.h"
+#include "cpu/head_cache.h"
 #include "quant/error.h"
 #include "quant/huge_pages.h"
 #include "quant/packed_matrix.h"
@@ -31,10 +32,7 @@ uint64_t kv_bytes_per_token(const runtime::Model& shape, bool precise) {
     const cpu::LatentType type = cpu::latent_type(shape, precise);
     return layers * static_cast<uint64_t>(cpu::latent_row_bytes(type, config.latent_width()));
   }
-  constexpr int64_t kRowMultiple = 16;
-  const int64_t value_stride = (config.head_dim + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
-  const int64_t floats = config.num_key_value_heads * (config.head_dim + value_stride);
-  return layers * static_cast<uint64_t>(floats) * sizeof(float);
+  return layers * static_cast<uint64_t>(cpu::head_token_bytes(config.num_key_value_heads, config.head_dim));
 }
 
 uint64_t scratch_bytes(const runtime::ModelConfig& config, int64_t rows) {
