@@ -65,32 +65,16 @@ constexpr void write_fifth_bits(const uint8_t codes[32], uint8_t bytes[4]) {
 
 }  // namespace block_codes_detail
 
-/// Q4_0, Q4_1, IQ4_NL: 32 codes of 4 bits.
+/// Q4_0, Q4_1, IQ4_NL: 32 codes of 4 bits; Q5_0, Q5_1: of 5.
 template <typename Block>
 constexpr void read_codes(const Block& block, uint8_t* codes) {
   block_codes_detail::read_nibbles(block.codes, 32, 16, codes);
+  if constexpr (requires { block.high; }) block_codes_detail::add_fifth_bits(block.high, codes);
 }
 template <typename Block>
 constexpr void write_codes(const uint8_t* codes, Block& block) {
   block_codes_detail::write_nibbles(codes, 32, 16, block.codes);
-}
-
-constexpr void read_codes(const BlockQ5_0& block, uint8_t* codes) {
-  block_codes_detail::read_nibbles(block.codes, 32, 16, codes);
-  block_codes_detail::add_fifth_bits(block.high, codes);
-}
-constexpr void write_codes(const uint8_t* codes, BlockQ5_0& block) {
-  block_codes_detail::write_nibbles(codes, 32, 16, block.codes);
-  block_codes_detail::write_fifth_bits(codes, block.high);
-}
-
-constexpr void read_codes(const BlockQ5_1& block, uint8_t* codes) {
-  block_codes_detail::read_nibbles(block.codes, 32, 16, codes);
-  block_codes_detail::add_fifth_bits(block.high, codes);
-}
-constexpr void write_codes(const uint8_t* codes, BlockQ5_1& block) {
-  block_codes_detail::write_nibbles(codes, 32, 16, block.codes);
-  block_codes_detail::write_fifth_bits(codes, block.high);
+  if constexpr (requires { block.high; }) block_codes_detail::write_fifth_bits(codes, block.high);
 }
 
 constexpr void read_codes(const BlockQ2_K& block, uint8_t* codes) {

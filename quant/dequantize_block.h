@@ -20,12 +20,8 @@ void dequantize_block(const BlockQ6_K& block, float* out);
 void dequantize_block(const BlockIQ4_NL& block, float* out);
 void dequantize_block(const BlockIQ4_XS& block, float* out);
 
-void dequantize_block(const BlockIQ3_XXS& block, float* out);
-void dequantize_block(const BlockIQ3_S& block, float* out);
-void dequantize_block(const BlockIQ2_XXS& block, float* out);
-void dequantize_block(const BlockIQ2_XS& block, float* out);
-void dequantize_block(const BlockIQ2_S& block, float* out);
-void dequantize_block(const BlockIQ1_S& block, float* out);
-void dequantize_block(const BlockIQ1_M& block, float* out);
+/// Instantiated for all grid formats (dequantize_grid.cpp).
+template <IsGridFormat Block>
+void dequantize_block(const Block& block, float* out);
 
 }  // namespace moraine::quant

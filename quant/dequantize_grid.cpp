@@ -4,10 +4,8 @@
 
 // The grid formats of dequantize_block.h.
 namespace moraine::quant {
-namespace {
-
-template <typename Block>
-void dequantize_grid(const Block& block, float* out) {
+template <IsGridFormat Block>
+void dequantize_block(const Block& block, float* out) {
   const float d = f32_from_f16(grid_d(block));
   for (int octet = 0; octet < 32; ++octet) {
     const float scale = grid_scale(block, d, octet / 2);
@@ -16,34 +14,12 @@ void dequantize_grid(const Block& block, float* out) {
   }
 }
 
-}  // namespace
-
-void dequantize_block(const BlockIQ3_XXS& block, float* out) {
-  dequantize_grid(block, out);
-}
-
-void dequantize_block(const BlockIQ3_S& block, float* out) {
-  dequantize_grid(block, out);
-}
-
-void dequantize_block(const BlockIQ2_XXS& block, float* out) {
-  dequantize_grid(block, out);
-}
-
-void dequantize_block(const BlockIQ2_XS& block, float* out) {
-  dequantize_grid(block, out);
-}
-
-void dequantize_block(const BlockIQ2_S& block, float* out) {
-  dequantize_grid(block, out);
-}
-
-void dequantize_block(const BlockIQ1_S& block, float* out) {
-  dequantize_grid(block, out);
-}
-
-void dequantize_block(const BlockIQ1_M& block, float* out) {
-  dequantize_grid(block, out);
-}
+template void dequantize_block(const BlockIQ3_XXS&, float*);
+template void dequantize_block(const BlockIQ3_S&, float*);
+template void dequantize_block(const BlockIQ2_XXS&, float*);
+template void dequantize_block(const BlockIQ2_XS&, float*);
+template void dequantize_block(const BlockIQ2_S&, float*);
+template void dequantize_block(const BlockIQ1_S&, float*);
+template void dequantize_block(const BlockIQ1_M&, float*);
 
 }  // namespace moraine::quant

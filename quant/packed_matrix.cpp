@@ -6,6 +6,7 @@
 #include <cmath>
 #include <string>
 
+#include "quant/block_check.h"
 #include "quant/dequantize.h"
 #include "quant/error.h"
 #include "quant/packed_blocks.h"
@@ -63,7 +64,7 @@ auto with_block_of(DType type, Use use) {
   }
 }
 
-/// A number of the block that is finite if and only if all its weights are.
+/// As block_check.h has it for blocks.
 float witness(const ElementF32& element) {
   return element.value;
 }
@@ -75,17 +76,6 @@ float witness(const ElementBf16& element) {
 }
 float witness(const ElementE4m3& element) {
   return f32_from_e4m3(element.value);
-}
-float witness(const BlockIQ1_M& block) {
-  return f32_from_f16(iq1_m_d(block));
-}
-template <typename Block>
-float witness(const Block& block) {
-  const float d = f32_from_f16(block.d);
-  if (!std::isfinite(d)) return d;
-  if constexpr (requires { block.dmin; }) return f32_from_f16(block.dmin);
-  if constexpr (requires { block.m; }) return f32_from_f16(block.m);
-  return d;
 }
 
 bool quantize_block(const float* x, ElementF32& element) {

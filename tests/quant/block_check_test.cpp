@@ -37,7 +37,12 @@ TEST_P(BlockCheck, FindsTheBlockThatHoldsNoNumbers) {
   EXPECT_EQ(first_bad_block(type, three), static_cast<int64_t>(2 * block_bytes));
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, BlockCheck, ::testing::Values(DType::kQ8_0, DType::kQ4_0, DType::kQ4_K),
+INSTANTIATE_TEST_SUITE_P(Formats, BlockCheck,
+                         ::testing::Values(DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                                           DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
+                                           DType::kIQ4_NL, DType::kIQ4_XS, DType::kIQ3_XXS, DType::kIQ3_S,
+                                           DType::kIQ2_XXS, DType::kIQ2_XS, DType::kIQ2_S, DType::kIQ1_S,
+                                           DType::kIQ1_M),
                          [](const auto& test) { return std::string(dtype_name(test.param)); });
 
 }  // namespace
