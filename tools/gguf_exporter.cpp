@@ -66,16 +66,10 @@ GgufExporter::GgufExporter(GgufExportOptions options)
   }
   if (is_fp8) experts_ = runtime::open_expert_source(checkpoint_, config_, DType::kQ8_0);
   find_sources();
-  entries_ = gguf_resident_entries(config_, [&](const runtime::ResidentTensor& tensor) { return type_of(tensor); });
-  resident_count_ = entries_.size();
-  for (int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
-    if (!config_.is_moe_layer(layer)) continue;
-    const auto stacks = gguf_expert_entries(static_cast<int>(layer), config_.n_routed_experts,
-                                            experts_.layouts[static_cast<size_t>(layer)]);
-    entries_.insert(entries_.end(), stacks.begin(), stacks.end());
-  }
-  for (const GgufEntry& entry : entries_) total_bytes_ += entry.info.size_bytes;
-  check_gguf_destination(options_.destination, total_bytes_, options_.free_bytes);
+  plan_ = plan_gguf(
+      config_, [&](const runtime::ResidentTensor& tensor) { return type_of(tensor); },
+      [&](int64_t layer) { return layout_of(layer); });
+  check_gguf_destination(options_.destination, plan_.total_bytes, options_.free_bytes);
 }
 
 void GgufExporter::find_sources() {
@@ -105,46 +99,32 @@ DType GgufExporter::type_of(const runtime::ResidentTensor& tensor) const {
   return stored;
 }
 
-void GgufExporter::run(const Progress& progress) {
+const quant::ExpertLayout& GgufExporter::layout_of(int64_t layer) const {
+  return experts_.layouts[static_cast<size_t>(layer)];
+}
+
+void GgufExporter::run(const GgufProgress& progress) {
   // Most of the weights: the experts, or in a dense model the feed-forward.
   DType most = DType::kF32;
-  for (const GgufEntry& entry : entries_) {
+  for (const GgufEntry& entry : plan_.entries) {
     if (entry.info.name.ends_with(config_.has_experts() ? ".ffn_up_exps.weight" : ".ffn_up.weight")) {
       most = entry.info.dtype;
     }
   }
-  std::vector<quant::TensorInfo> tensors;
-  for (const GgufEntry& entry : entries_) tensors.push_back(entry.info);
-  quant::GgufWriter writer(options_.destination, runtime::gguf_metadata(*source_, model_name(options_.source), most),
-                           std::move(tensors));
-  uint64_t done_bytes = 0;
-  const PackAdvance advance = [&](uint64_t bytes, const std::string& note) {
-    done_bytes += bytes;
-    if (progress) progress(done_bytes, total_bytes_, note);
-  };
-  for (size_t index = 0; index < resident_count_; ++index) {
-    write_resident(index, writer);
-    advance(entries_[index].info.size_bytes, "resident tensors");
-  }
   const RecordReader reader(*experts_.records);
-  size_t first_tensor = resident_count_;
-  for (int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
-    if (!config_.is_moe_layer(layer)) continue;
-    const GgufExpertTask task = {.first_tensor = first_tensor,
-                                 .layout = experts_.layouts[static_cast<size_t>(layer)],
-                                 .n_experts = static_cast<int>(config_.n_routed_experts),
-                                 .threads = options_.threads,
-                                 .note = fmt::format("layer {} of {}", layer, config_.num_hidden_layers - 1)};
-    write_gguf_experts(
-        writer, task,
-        [&](int32_t expert) { return reader.read({.layer = static_cast<int32_t>(layer), .expert = expert}); }, advance);
-    first_tensor += 3;
-  }
-  writer.finish();
+  write_gguf(options_.destination, runtime::gguf_metadata(*source_, model_name(options_.source), most), plan_, config_,
+             {.write_resident = [&](size_t index, quant::GgufWriter& writer) { write_resident(index, writer); },
+              .layout_of = [&](int64_t layer) { return layout_of(layer); },
+              .make_expert =
+                  [&](int64_t layer, int32_t expert) {
+                    return reader.read({.layer = static_cast<int32_t>(layer), .expert = expert});
+                  },
+              .threads = options_.threads},
+             progress);
 }
 
 void GgufExporter::write_resident(size_t index, quant::GgufWriter& writer) const {
-  const runtime::ResidentTensor& tensor = entries_[index].resident;
+  const runtime::ResidentTensor& tensor = plan_.entries[index].resident;
   if (tensor.name == kRopeFactors) {
     const std::vector<float> factors = gguf_rope_factors(config_);
     return writer.write(index, 0, std::as_bytes(std::span(factors)));
@@ -161,8 +141,8 @@ void GgufExporter::write_resident(size_t index, quant::GgufWriter& writer) const
 }
 
 void GgufExporter::write_rows(size_t index, const runtime::CheckpointTensor& source, quant::GgufWriter& writer) const {
-  const auto [rows, cols] = std::pair(entries_[index].resident.rows, entries_[index].resident.cols);
-  const DType stored = source.weight->dtype, type = entries_[index].info.dtype;
+  const auto [rows, cols] = std::pair(plan_.entries[index].resident.rows, plan_.entries[index].resident.cols);
+  const DType stored = source.weight->dtype, type = plan_.entries[index].info.dtype;
   std::vector<float> scale_inv;
   if (source.scale_inv != nullptr) scale_inv = loader_.load_vector({.weight = source.scale_inv});
   const uint64_t stored_row_bytes = quant::row_bytes(stored, cols);
@@ -180,8 +160,8 @@ void GgufExporter::write_rows(size_t index, const runtime::CheckpointTensor& sou
 
 void GgufExporter::put_rows(size_t index, int64_t first_row, int64_t count, std::span<const std::byte> bytes,
                             quant::GgufWriter& writer) const {
-  const runtime::ResidentTensor& tensor = entries_[index].resident;
-  const uint64_t row_bytes = quant::row_bytes(entries_[index].info.dtype, tensor.cols);
+  const runtime::ResidentTensor& tensor = plan_.entries[index].resident;
+  const uint64_t row_bytes = quant::row_bytes(plan_.entries[index].info.dtype, tensor.cols);
   for (int64_t done = 0; done < count;) {
     // Rows that stay neighbours go together.
     const int64_t to = gguf_row(config_, tensor, first_row + done);
@@ -203,7 +183,7 @@ void GgufExporter::write_half_of_kv_b(size_t index, const runtime::CheckpointTen
   loader_.read(*source.weight, source.weight->size_bytes, [&](uint64_t, std::span<const std::byte> bytes) {
     all = values_of(source.weight->dtype, bytes, scale_inv, 0, rows, latent);
   });
-  const bool is_key = entries_[index].resident.name.ends_with(kKeyHalf);
+  const bool is_key = plan_.entries[index].resident.name.ends_with(kKeyHalf);
   std::vector<float> half;  // keys [heads, kv_lora_rank, nope], values [heads, v, kv_lora_rank]
   half.reserve(static_cast<size_t>(heads * latent * (is_key ? nope : v)));
   for (int64_t head = 0; head < heads; ++head) {
@@ -216,7 +196,7 @@ void GgufExporter::write_half_of_kv_b(size_t index, const runtime::CheckpointTen
       for (int64_t row = 0; row < nope; ++row) half.push_back(first[row * latent + col]);
     }
   }
-  writer.write(index, 0, quantized(entries_[index].info.dtype, half, entries_[index].resident.cols));
+  writer.write(index, 0, quantized(plan_.entries[index].info.dtype, half, plan_.entries[index].resident.cols));
 }
 
 }  // namespace moraine::tools

@@ -32,19 +32,18 @@ struct GgufExportOptions {
 /// Layers of multi-token prediction are left out, as in the files that are published.
 class GgufExporter {
  public:
-  using Progress = std::function<void(uint64_t done_bytes, uint64_t total_bytes, const std::string& note)>;
-
   /// Opens and checks the source and plans the file; writes nothing. Throws quant::Error: kBadFile for the source,
   /// kUsage if the destination exists or the model can't be exported, kNotEnough if the disk has too little room.
   explicit GgufExporter(GgufExportOptions options);
 
-  uint64_t total_bytes() const { return total_bytes_; }
+  uint64_t total_bytes() const { return plan_.total_bytes; }
   const runtime::ExpertSource& experts() const { return experts_; }
   /// Throws quant::Error; the file has its name only if all went well.
-  void run(const Progress& progress);
+  void run(const GgufProgress& progress);
 
  private:
   void find_sources();
+  const quant::ExpertLayout& layout_of(int64_t layer) const;
   quant::DType type_of(const runtime::ResidentTensor& tensor) const;
   void write_resident(size_t index, quant::GgufWriter& writer) const;
   void write_rows(size_t index, const runtime::CheckpointTensor& source, quant::GgufWriter& writer) const;
@@ -60,9 +59,7 @@ class GgufExporter {
   runtime::TensorLoader loader_;
   runtime::ExpertSource experts_;
   std::map<std::string, runtime::CheckpointTensor> sources_;  // of resident tensors, halves of kv_b_proj included
-  std::vector<GgufEntry> entries_;
-  size_t resident_count_ = 0;
-  uint64_t total_bytes_ = 0;
+  GgufPlan plan_;
 };
 
 }  // namespace moraine::tools

@@ -16,6 +16,7 @@ namespace moraine::tools {
 namespace {
 
 constexpr std::string_view kKvB = "kv_b_proj.weight";
+constexpr size_t kStacks = 3;  // gate, up and down
 
 uint64_t tensor_bytes(quant::DType type, const std::vector<int64_t>& shape) {
   uint64_t bytes = quant::row_bytes(type, shape.back());
@@ -33,7 +34,7 @@ GgufEntry entry(const runtime::ResidentTensor& tensor, quant::DType type, std::v
 
 /// An expert's three matrices as files have them.
 struct UnpackedExpert {
-  std::array<std::vector<std::byte>, 3> matrices;
+  std::array<std::vector<std::byte>, kStacks> matrices;
 };
 
 UnpackedExpert unpack(const quant::ExpertLayout& layout, const quant::AlignedBuffer& record) {
@@ -48,9 +49,8 @@ UnpackedExpert unpack(const quant::ExpertLayout& layout, const quant::AlignedBuf
   return expert;
 }
 
-}  // namespace
-
-std::vector<GgufEntry> gguf_resident_entries(const runtime::ModelConfig& config, const GgufTypeOf& type_of) {
+/// All resident tensors of a model in the order of the walk through it.
+std::vector<GgufEntry> resident_entries(const runtime::ModelConfig& config, const GgufTypeOf& type_of) {
   std::vector<GgufEntry> entries;
   const int64_t heads = config.num_attention_heads, latent = config.kv_lora_rank;
   for (const runtime::ResidentTensor& tensor : runtime::resident_tensors(config)) {
@@ -83,6 +83,50 @@ std::vector<GgufEntry> gguf_resident_entries(const runtime::ModelConfig& config,
   return entries;
 }
 
+/// gate, up and down of all experts of a layer, as three stacks.
+std::vector<GgufEntry> expert_entries(int64_t layer, int64_t n_experts, const quant::ExpertLayout& layout) {
+  std::vector<GgufEntry> entries;
+  const auto add = [&](const char* name, const quant::MatrixDesc& matrix) {
+    const std::vector<int64_t> shape = {n_experts, matrix.rows, matrix.cols};
+    entries.push_back({.info = {.name = fmt::format("blk.{}.{}_exps.weight", layer, name),
+                                .dtype = matrix.type,
+                                .shape = shape,
+                                .size_bytes = tensor_bytes(matrix.type, shape)},
+                       .resident = {}});
+  };
+  add("ffn_gate", layout.gate);
+  add("ffn_up", layout.up);
+  add("ffn_down", layout.down);
+  return entries;
+}
+
+/// Writes the stacks of a layer's experts, of which the first is tensor `first_tensor`.
+void write_experts(quant::GgufWriter& writer, size_t first_tensor, int64_t layer, int64_t n_experts,
+                   const GgufContent& content, const std::function<void(uint64_t bytes)>& advance) {
+  const quant::ExpertLayout layout = content.layout_of(layer);
+  // As in write_expert_file: side by side, written in order, no more in memory than there are threads.
+  const auto in_flight = static_cast<size_t>(std::max(1, content.threads));
+  std::deque<std::future<UnpackedExpert>> coming;
+  int32_t begun = 0;
+  for (int32_t expert = 0; expert < n_experts; ++expert) {
+    while (begun < n_experts && coming.size() < in_flight) {
+      coming.push_back(std::async(
+          std::launch::async, [&](int32_t e) { return unpack(layout, content.make_expert(layer, e)); }, begun++));
+    }
+    const UnpackedExpert unpacked = coming.front().get();
+    coming.pop_front();
+    uint64_t bytes = 0;
+    for (size_t m = 0; m < unpacked.matrices.size(); ++m) {
+      const std::vector<std::byte>& matrix = unpacked.matrices[m];
+      writer.write(first_tensor + m, static_cast<uint64_t>(expert) * matrix.size(), matrix);
+      bytes += matrix.size();
+    }
+    advance(bytes);
+  }
+}
+
+}  // namespace
+
 std::vector<float> gguf_rope_factors(const runtime::ModelConfig& config) {
   runtime::ModelConfig unscaled = config;
   unscaled.rope_scaling = {};
@@ -101,43 +145,41 @@ int64_t gguf_row(const runtime::ModelConfig& config, const runtime::ResidentTens
   return row - in_head + 2 * (in_head % half) + in_head / half;
 }
 
-std::vector<GgufEntry> gguf_expert_entries(int layer, int64_t n_experts, const quant::ExpertLayout& layout) {
-  std::vector<GgufEntry> entries;
-  const auto add = [&](const char* name, const quant::MatrixDesc& matrix) {
-    const std::vector<int64_t> shape = {n_experts, matrix.rows, matrix.cols};
-    entries.push_back({.info = {.name = fmt::format("blk.{}.{}_exps.weight", layer, name),
-                                .dtype = matrix.type,
-                                .shape = shape,
-                                .size_bytes = tensor_bytes(matrix.type, shape)},
-                       .resident = {}});
-  };
-  add("ffn_gate", layout.gate);
-  add("ffn_up", layout.up);
-  add("ffn_down", layout.down);
-  return entries;
+GgufPlan plan_gguf(const runtime::ModelConfig& config, const GgufTypeOf& type_of, const GgufLayoutOf& layout_of) {
+  GgufPlan plan{.entries = resident_entries(config, type_of)};
+  plan.resident_count = plan.entries.size();
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    if (!config.is_moe_layer(layer)) continue;
+    const auto stacks = expert_entries(layer, config.n_routed_experts, layout_of(layer));
+    plan.entries.insert(plan.entries.end(), stacks.begin(), stacks.end());
+  }
+  for (const GgufEntry& entry : plan.entries) plan.total_bytes += entry.info.size_bytes;
+  return plan;
 }
 
-void write_gguf_experts(quant::GgufWriter& writer, const GgufExpertTask& task,
-                        const std::function<quant::AlignedBuffer(int32_t expert)>& make, const PackAdvance& advance) {
-  // As in write_expert_file: side by side, written in order, no more in memory than there are threads.
-  const auto in_flight = static_cast<size_t>(std::max(1, task.threads));
-  std::deque<std::future<UnpackedExpert>> coming;
-  int32_t begun = 0;
-  for (int32_t expert = 0; expert < task.n_experts; ++expert) {
-    while (begun < task.n_experts && coming.size() < in_flight) {
-      coming.push_back(std::async(
-          std::launch::async, [&](int32_t e) { return unpack(task.layout, make(e)); }, begun++));
-    }
-    const UnpackedExpert unpacked = coming.front().get();
-    coming.pop_front();
-    uint64_t bytes = 0;
-    for (size_t m = 0; m < unpacked.matrices.size(); ++m) {
-      const std::vector<std::byte>& matrix = unpacked.matrices[m];
-      writer.write(task.first_tensor + m, static_cast<uint64_t>(expert) * matrix.size(), matrix);
-      bytes += matrix.size();
-    }
-    advance(bytes, task.note);
+void write_gguf(const std::filesystem::path& file, const quant::GgufWriter::Metadata& metadata, const GgufPlan& plan,
+                const runtime::ModelConfig& config, const GgufContent& content, const GgufProgress& progress) {
+  std::vector<quant::TensorInfo> tensors;
+  for (const GgufEntry& entry : plan.entries) tensors.push_back(entry.info);
+  quant::GgufWriter writer(file, metadata, std::move(tensors));
+  uint64_t done_bytes = 0;
+  const auto advance = [&](uint64_t bytes, const std::string& note) {
+    done_bytes += bytes;
+    if (progress) progress(done_bytes, plan.total_bytes, note);
+  };
+  for (size_t index = 0; index < plan.resident_count; ++index) {
+    content.write_resident(index, writer);
+    advance(plan.entries[index].info.size_bytes, "resident tensors");
   }
+  size_t first_tensor = plan.resident_count;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    if (!config.is_moe_layer(layer)) continue;
+    const std::string note = fmt::format("layer {} of {}", layer, config.num_hidden_layers - 1);
+    write_experts(writer, first_tensor, layer, config.n_routed_experts, content,
+                  [&](uint64_t bytes) { advance(bytes, note); });
+    first_tensor += kStacks;
+  }
+  writer.finish();
 }
 
 void check_gguf_destination(const std::filesystem::path& file, uint64_t size_bytes, const FreeBytes& free_bytes) {

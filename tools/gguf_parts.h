@@ -11,7 +11,6 @@
 #include "quant/gguf.h"
 #include "runtime/weight_loader.h"
 #include "tools/pack_destination.h"
-#include "tools/pack_parts.h"
 
 namespace moraine::tools {
 
@@ -22,13 +21,11 @@ struct GgufEntry {
 };
 
 /// The type of a resident matrix in the file. kv_b_proj is asked for as its halves k_b_proj [heads × kv_lora_rank,
-/// nope] and v_b_proj [heads × v, kv_lora_rank], which newer programs want.
+/// nope] and v_b_proj [heads × v, kv_lora_rank], which newer programs want. Vectors and the router are F32, which other
+/// programs expect.
 using GgufTypeOf = std::function<quant::DType(const runtime::ResidentTensor& tensor)>;
 
-/// All resident tensors of a model in the order of the walk through it. Vectors and the router are F32, which other
-/// programs expect. A Llama 3 has kRopeFactors, too, which no checkpoint has.
-std::vector<GgufEntry> gguf_resident_entries(const runtime::ModelConfig& config, const GgufTypeOf& type_of);
-
+/// A tensor of Llama 3 that no checkpoint has.
 constexpr const char* kRopeFactors = "rope_freqs.weight";
 /// What Llama 3's scaling divides the frequency of each pair by.
 std::vector<float> gguf_rope_factors(const runtime::ModelConfig& config);  // [head_dim / 2]
@@ -37,22 +34,32 @@ std::vector<float> gguf_rope_factors(const runtime::ModelConfig& config);  // [h
 /// by side; all other matrices stay as they are.
 int64_t gguf_row(const runtime::ModelConfig& config, const runtime::ResidentTensor& tensor, int64_t row);
 
-/// gate, up and down of all experts of a layer, as three stacks.
-std::vector<GgufEntry> gguf_expert_entries(int layer, int64_t n_experts, const quant::ExpertLayout& layout);
-
-/// The places in the file of what gguf_expert_entries() listed: the first of three, and how to fill them.
-struct GgufExpertTask {
-  size_t first_tensor = 0;
-  quant::ExpertLayout layout;
-  int n_experts = 0;
-  int threads = 1;   ///< that make records; no more than as many are in memory
-  std::string note;  ///< for `advance`
+/// All tensors of a GGUF file that is to be written: the resident ones, then for every MoE layer the stacks of its
+/// experts' gate, up and down.
+struct GgufPlan {
+  std::vector<GgufEntry> entries;
+  size_t resident_count = 0;
+  uint64_t total_bytes = 0;
 };
 
-/// Writes a layer's experts. `make` gives the record of an expert; it is called from several threads. Throws
-/// quant::Error.
-void write_gguf_experts(quant::GgufWriter& writer, const GgufExpertTask& task,
-                        const std::function<quant::AlignedBuffer(int32_t expert)>& make, const PackAdvance& advance);
+/// How the experts of a MoE layer lie in the records that will be given.
+using GgufLayoutOf = std::function<quant::ExpertLayout(int64_t layer)>;
+GgufPlan plan_gguf(const runtime::ModelConfig& config, const GgufTypeOf& type_of, const GgufLayoutOf& layout_of);
+
+/// Where the numbers come from.
+struct GgufContent {
+  std::function<void(size_t index, quant::GgufWriter& writer)> write_resident;  ///< all of plan.entries[index]
+  GgufLayoutOf layout_of;
+  /// The record of an expert; called from several threads.
+  std::function<quant::AlignedBuffer(int64_t layer, int32_t expert)> make_expert;
+  int threads = 1;  ///< that make records; no more than as many are in memory
+};
+
+using GgufProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes, const std::string& note)>;
+
+/// Writes the whole file. Throws quant::Error; the file has its name only if all went well.
+void write_gguf(const std::filesystem::path& file, const quant::GgufWriter::Metadata& metadata, const GgufPlan& plan,
+                const runtime::ModelConfig& config, const GgufContent& content, const GgufProgress& progress);
 
 /// Refuses a destination that exists (quant::Error kUsage) or has no room for the file (kNotEnough). `free_bytes` is
 /// for tests; empty: statvfs.

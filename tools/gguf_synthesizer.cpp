@@ -46,19 +46,14 @@ GgufSynthesizer::GgufSynthesizer(SynthOptions options)
   if (config_.has_experts()) {
     layout_ = quant::ExpertLayout::make(options_.experts, config_.hidden_size, config_.moe_intermediate_size);
   }
-  entries_ = gguf_resident_entries(config_, [&](const runtime::ResidentTensor& tensor) {
-    return quant::packable_type(options_.resident, tensor.cols);
-  });
-  resident_count_ = entries_.size();
-  for (int64_t layer = config_.first_k_dense_replace; layer < config_.num_hidden_layers; ++layer) {
-    const auto stacks = gguf_expert_entries(static_cast<int>(layer), config_.n_routed_experts, layout_);
-    entries_.insert(entries_.end(), stacks.begin(), stacks.end());
-  }
-  for (const GgufEntry& entry : entries_) total_bytes_ += entry.info.size_bytes;
+  plan_ = plan_gguf(
+      config_,
+      [&](const runtime::ResidentTensor& tensor) { return quant::packable_type(options_.resident, tensor.cols); },
+      [&](int64_t /*layer*/) { return layout_; });
   // The tokenizer must fit before anything is written.
   (void)runtime::gguf_metadata(PresetSource(options_.tokenizer_source, config_text_), options_.preset,
                                options_.experts);
-  check_gguf_destination(options_.destination, total_bytes_, options_.free_bytes);
+  check_gguf_destination(options_.destination, plan_.total_bytes, options_.free_bytes);
 }
 
 std::vector<std::byte> GgufSynthesizer::resident_bytes(const GgufEntry& entry) const {
@@ -77,35 +72,21 @@ std::vector<std::byte> GgufSynthesizer::resident_bytes(const GgufEntry& entry) c
 }
 
 void GgufSynthesizer::run(const SynthProgress& progress) {
-  std::vector<quant::TensorInfo> tensors;
-  for (const GgufEntry& entry : entries_) tensors.push_back(entry.info);
-  quant::GgufWriter writer(options_.destination,
-                           runtime::gguf_metadata(PresetSource(options_.tokenizer_source, config_text_),
-                                                  "synthetic " + options_.preset, options_.experts),
-                           std::move(tensors));
-  uint64_t done_bytes = 0;
-  const PackAdvance advance = [&](uint64_t bytes, const std::string& note) {
-    done_bytes += bytes;
-    if (progress) progress(done_bytes, total_bytes_, note);
-  };
-  for (size_t index = 0; index < resident_count_; ++index) {
-    writer.write(index, 0, resident_bytes(entries_[index]));
-    advance(entries_[index].info.size_bytes, "resident tensors");
-  }
-  size_t first_tensor = resident_count_;
-  for (int64_t layer = config_.first_k_dense_replace; layer < config_.num_hidden_layers; ++layer) {
-    const GgufExpertTask task = {.first_tensor = first_tensor,
-                                 .layout = layout_,
-                                 .n_experts = static_cast<int>(config_.n_routed_experts),
-                                 .threads = options_.threads,
-                                 .note = fmt::format("layer {} of {}", layer, config_.num_hidden_layers - 1)};
-    write_gguf_experts(
-        writer, task,
-        [&](int32_t expert) { return make_synth_record(options_.seed, layout_, static_cast<int>(layer), expert); },
-        advance);
-    first_tensor += 3;
-  }
-  writer.finish();
+  write_gguf(options_.destination,
+             runtime::gguf_metadata(PresetSource(options_.tokenizer_source, config_text_),
+                                    "synthetic " + options_.preset, options_.experts),
+             plan_, config_,
+             {.write_resident =
+                  [&](size_t index, quant::GgufWriter& writer) {
+                    writer.write(index, 0, resident_bytes(plan_.entries[index]));
+                  },
+              .layout_of = [&](int64_t /*layer*/) { return layout_; },
+              .make_expert =
+                  [&](int64_t layer, int32_t expert) {
+                    return make_synth_record(options_.seed, layout_, static_cast<int>(layer), expert);
+                  },
+              .threads = options_.threads},
+             progress);
 }
 
 }  // namespace moraine::tools

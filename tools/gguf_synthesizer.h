@@ -20,7 +20,7 @@ class GgufSynthesizer {
   /// a destination that exists, kBadFile for the tokenizer, kNotEnough if the disk has too little room.
   explicit GgufSynthesizer(SynthOptions options);
 
-  uint64_t total_bytes() const { return total_bytes_; }
+  uint64_t total_bytes() const { return plan_.total_bytes; }
   const runtime::ModelConfig& config() const { return config_; }
 
   /// Throws quant::Error.
@@ -33,9 +33,7 @@ class GgufSynthesizer {
   std::string config_text_;
   runtime::ModelConfig config_;
   quant::ExpertLayout layout_;
-  std::vector<GgufEntry> entries_;
-  size_t resident_count_ = 0;
-  uint64_t total_bytes_ = 0;
+  GgufPlan plan_;
 };
 
 }  // namespace moraine::tools
