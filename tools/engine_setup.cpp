@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <span>
 #include <system_error>
 #include <thread>
 
@@ -14,15 +12,14 @@
 #include "offload/memory_plan.h"
 #include "offload/memory_pressure.h"
 #include "offload/topology.h"
-#include "quant/checksum.h"
 #include "quant/error.h"
 #include "quant/safetensors.h"
 #include "runtime/model_source.h"
 #include "runtime/weight_loader.h"
 #include "tools/byte_size.h"
 #include "tools/model_sizes.h"
-#include "tools/predictor_training.h"
 #include "tools/progress_bar.h"
+#include "tools/user_files.h"
 
 namespace moraine::tools {
 namespace {
@@ -53,7 +50,7 @@ std::string plan_line(const std::string& name, const offload::MemoryPlan& plan, 
 /// The person's own predictor of this model, if `moraine train-predictor` has left one.
 std::shared_ptr<const runtime::LinearPredictor> find_predictor(const runtime::Model& model, Console& console) {
   std::error_code ignored;
-  const fs::path file = default_predictor_file(runtime::router_fingerprint(model));
+  const fs::path file = predictor_file(runtime::router_fingerprint(model));
   if (file.empty() || !fs::exists(file, ignored)) return nullptr;
   try {
     return std::make_shared<runtime::LinearPredictor>(runtime::LinearPredictor::load(file, model));
@@ -61,26 +58,6 @@ std::shared_ptr<const runtime::LinearPredictor> find_predictor(const runtime::Mo
     console.line(std::string("warning: going without the trained predictor: ") + error.what());
     return nullptr;
   }
-}
-
-/// $XDG_CACHE_HOME/moraine/hot-<hash of the model's path>, else below ~/.cache; empty if there is no such place. Never
-/// in the model's own directory, which may be somebody else's or read-only.
-fs::path hot_set_file(const fs::path& model) {
-  const auto root = [](const char* variable) -> fs::path {
-    const char* value = std::getenv(variable);
-    return value != nullptr && value[0] == '/' ? fs::path(value) : fs::path();
-  };
-  const fs::path home = root("HOME");
-  const fs::path cache = !root("XDG_CACHE_HOME").empty() ? root("XDG_CACHE_HOME")
-                         : !home.empty()                 ? home / ".cache"
-                                                         : fs::path();
-  std::error_code error;
-  const std::string whole = fs::weakly_canonical(model, error).string();
-  if (cache.empty() || error) return {};
-  fs::create_directories(cache / "moraine", error);
-  if (error) return {};
-  const uint64_t hash = quant::checksum(std::as_bytes(std::span(whole.data(), whole.size())));
-  return cache / "moraine" / ("hot-" + quant::checksum_text(hash));
 }
 
 }  // namespace

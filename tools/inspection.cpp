@@ -173,10 +173,10 @@ Inspection inspect_model(const std::filesystem::path& directory, std::optional<q
   if (wanted && first_moe < source.layouts.size()) {
     result.fallbacks = fallback_sentences(source.layouts[first_moe], *wanted);
   }
-  result.resident_bytes = runtime::resident_bytes(checkpoint, result.config, {.resident = resident});
+  const runtime::Model shape = runtime::model_shape(checkpoint, result.config, {.resident = resident});
+  result.resident_bytes = shape.resident_bytes();
   if (resident && *resident != quant::DType::kF8E4M3) result.resident_type = quant::dtype_name(*resident);
-  result.kv_bytes_per_token =
-      kv_bytes_per_token(runtime::model_shape(checkpoint, result.config, {.resident = resident}));
+  result.kv_bytes_per_token = kv_bytes_per_token(shape);
   const uint64_t moe_layers =
       result.expert_count / static_cast<uint64_t>(std::max<int64_t>(1, result.config.n_routed_experts));
   // A decoded token reads every resident weight but the embedding, of which it needs one row unless it is the head,

@@ -8,7 +8,6 @@
 
 #include <cerrno>
 #include <clocale>
-#include <cstdlib>
 #include <cstring>
 #include <optional>
 
@@ -202,16 +201,6 @@ std::unique_ptr<LineEditor> make_line_editor(Console& console, const SignalWatch
     return std::make_unique<TerminalLines>(signals, history_file);
   }
   return std::make_unique<PipeLines>(signals);
-}
-
-std::filesystem::path default_history_file() {
-  if (const char* state = std::getenv("XDG_STATE_HOME"); state != nullptr && state[0] == '/') {
-    return std::filesystem::path(state) / "moraine" / "history";
-  }
-  if (const char* home = std::getenv("HOME"); home != nullptr && home[0] == '/') {
-    return std::filesystem::path(home) / ".local" / "state" / "moraine" / "history";
-  }
-  return {};
 }
 
 }  // namespace moraine::tools

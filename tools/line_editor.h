@@ -35,7 +35,4 @@ class LineEditor {
 std::unique_ptr<LineEditor> make_line_editor(Console& console, const SignalWatch& signals,
                                              const std::filesystem::path& history_file);
 
-/// $XDG_STATE_HOME/moraine/history, else ~/.local/state/moraine/history; empty without a home directory.
-std::filesystem::path default_history_file();
-
 }  // namespace moraine::tools

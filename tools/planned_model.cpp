@@ -1,5 +1,6 @@
 #include "tools/planned_model.h"
 
+#include "quant/checkpoint_index.h"
 #include "quant/json.h"
 #include "quant/safetensors.h"
 #include "runtime/expert_source.h"
@@ -15,7 +16,7 @@ namespace fs = std::filesystem;
 constexpr uint64_t kMaxConfigBytes = 4u << 20;
 
 bool has_weights(const fs::path& directory) {
-  return fs::exists(directory / "model.safetensors") || fs::exists(directory / "model.safetensors.index.json") ||
+  return fs::exists(directory / "model.safetensors") || fs::exists(directory / quant::CheckpointIndex::kFileName) ||
          quant::PackIndex::present(directory);
 }
 

@@ -4,12 +4,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <memory>
 #include <optional>
 
 #include "offload/memory_limit.h"
-#include "quant/checksum.h"
 #include "quant/error.h"
 #include "quant/json.h"
 #include "tools/byte_size.h"
@@ -19,6 +17,7 @@
 #include "tools/progress_bar.h"
 #include "tools/ridge.h"
 #include "tools/stats_json.h"
+#include "tools/user_files.h"
 
 namespace moraine::tools {
 namespace {
@@ -180,17 +179,6 @@ runtime::LinearPredictor fit(const runtime::Model& model, const TrainingSamples&
 
 }  // namespace
 
-std::filesystem::path default_predictor_file(uint64_t fingerprint) {
-  const std::string name = "predictor-" + quant::checksum_text(fingerprint) + ".safetensors";
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && cache[0] == '/') {
-    return std::filesystem::path(cache) / "moraine" / name;
-  }
-  if (const char* home = std::getenv("HOME"); home != nullptr && home[0] == '/') {
-    return std::filesystem::path(home) / ".cache" / "moraine" / name;
-  }
-  return {};
-}
-
 int eval_recall(const PredictionOptions& options, Console& console) {
   Listening listening(options, console);
   std::optional<runtime::LinearPredictor> trained;
@@ -217,7 +205,7 @@ int train_predictor(const PredictionOptions& options, Console& console) {
   const double gain = *meter.total(GuessSource::kTrained).recall() - *meter.total(GuessSource::kPostAttention).recall();
   const bool worth_it = gain >= kLeastTrainingGain;
   std::filesystem::path file = options.predictor_file;
-  if (file.empty()) file = default_predictor_file(runtime::router_fingerprint(model));
+  if (file.empty()) file = predictor_file(runtime::router_fingerprint(model));
   if (worth_it && file.empty()) {
     throw quant::Error(quant::ErrorKind::kUsage,
                        {.what = "no place for the predictor", .action = "name one with --out"});

@@ -24,9 +24,6 @@ struct PredictionOptions {
 /// Points of recall by which a trained predictor has to beat the router to be kept.
 inline constexpr double kLeastTrainingGain = 0.03;
 
-/// Where a user's predictor of the model with this fingerprint lies; empty if there is no home for it.
-std::filesystem::path default_predictor_file(uint64_t fingerprint);
-
 /// Runs `moraine eval recall`. Returns the exit code.
 int eval_recall(const PredictionOptions& options, Console& console);
 /// Runs `moraine train-predictor`: learns from the first four fifths of the text, measures on the last.

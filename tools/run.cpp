@@ -13,6 +13,7 @@
 #include "tools/exit_codes.h"
 #include "tools/line_editor.h"
 #include "tools/trace_recorder.h"
+#include "tools/user_files.h"
 
 namespace moraine::tools {
 namespace {
@@ -44,7 +45,7 @@ TypedLine next_turn(LineEditor& editor) {
 
 /// Turns until the person leaves. A failed answer ends an interactive chat no more than it has to.
 int chat(ChatSession& session, Console& console, SignalWatch& signals) {
-  const std::unique_ptr<LineEditor> editor = make_line_editor(console, signals, default_history_file());
+  const std::unique_ptr<LineEditor> editor = make_line_editor(console, signals, history_file());
   while (true) {
     const TypedLine turn = next_turn(*editor);
     if (turn.kind == TypedLine::Kind::kEnd) {
