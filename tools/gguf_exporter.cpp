@@ -141,7 +141,7 @@ void GgufExporter::write_resident(size_t index, quant::GgufWriter& writer) const
 }
 
 void GgufExporter::write_rows(size_t index, const runtime::CheckpointTensor& source, quant::GgufWriter& writer) const {
-  const auto [rows, cols] = std::pair(plan_.entries[index].resident.rows, plan_.entries[index].resident.cols);
+  const int64_t rows = plan_.entries[index].resident.rows, cols = plan_.entries[index].resident.cols;
   const DType stored = source.weight->dtype, type = plan_.entries[index].info.dtype;
   std::vector<float> scale_inv;
   if (source.scale_inv != nullptr) scale_inv = loader_.load_vector({.weight = source.scale_inv});
