@@ -1,14 +1,15 @@
 #include "cpu/thread_pool.h"
 
+#include <fmt/format.h>
+#include <immintrin.h>
 #include <sched.h>
-#include <tbb/global_control.h>
-#include <tbb/info.h>
-#include <tbb/parallel_for.h>
-#include <tbb/task_arena.h>
-#include <tbb/task_scheduler_observer.h>
 
 #include <algorithm>
-#include <optional>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <limits>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -17,74 +18,190 @@
 namespace moraine::cpu {
 namespace {
 
-/// Keeps oneTBB's threads on their CPUs while they are in an arena, and lets go of them when they leave, because other
-/// arenas share them; who is still in the arena when it ends keeps its CPU until the next pinned arena. A CPU that the
-/// process may not use changes nothing.
-class Pinning final : public tbb::task_scheduler_observer {
- public:
-  Pinning(tbb::task_arena& arena, std::vector<int> cpus) : task_scheduler_observer(arena), cpus_(std::move(cpus)) {
-    ::sched_getaffinity(0, sizeof(process_cpus_), &process_cpus_);
-    observe(true);
-  }
-  ~Pinning() override { observe(false); }
+/// How long a thread spins before it sleeps. The pauses between a token's loops are shorter; waking a thread takes some
+/// 10 µs of the caller's time and more until it runs.
+constexpr std::chrono::microseconds kSpin{60};
+/// Two locations that threads write at a time lie this far apart: a line and the one fetched with it.
+constexpr size_t kApartBytes = 128;
 
-  void on_scheduler_entry(bool is_worker) override {
-    const int worker = tbb::this_task_arena::current_thread_index();
-    if (!is_worker || worker < 0 || worker >= std::ssize(cpus_)) return;
-    const int cpu = cpus_[static_cast<size_t>(worker)];
-    if (cpu < 0 || cpu >= CPU_SETSIZE) return;
-    cpu_set_t only;
-    CPU_ZERO(&only);
-    CPU_SET(static_cast<size_t>(cpu), &only);
-    ::sched_setaffinity(0, sizeof(only), &only);
-  }
-  void on_scheduler_exit(bool is_worker) override {
-    if (is_worker) ::sched_setaffinity(0, sizeof(process_cpus_), &process_cpus_);
-  }
+/// Waits for ready(), at most kSpin, with the CPU to itself. Returns whether it came.
+template <class Ready>
+bool spin_until(const Ready& ready) {
+  constexpr int kPausesPerLook = 16;  // a pause takes up to 140 cycles, a look at the clock 50
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < kPausesPerLook; ++i) {
+      if (ready()) return true;
+      _mm_pause();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return false;
+}
 
- private:
-  std::vector<int> cpus_;
-  cpu_set_t process_cpus_ = {};
-};
+/// Keeps this thread on `cpu` for good. A CPU that the process may not use changes nothing.
+void pin_to(int cpu) {
+  if (cpu < 0 || cpu >= CPU_SETSIZE) return;
+  cpu_set_t only;
+  CPU_ZERO(&only);
+  CPU_SET(static_cast<size_t>(cpu), &only);
+  ::sched_setaffinity(0, sizeof(only), &only);
+}
+
+/// CPUs that this thread may use.
+int allowed_cpu_count() {
+  cpu_set_t set;
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+  return CPU_COUNT(&set);
+}
 
 }  // namespace
 
+/// One loop at a time, numbered by its generation. Tasks are claimed by one compare-and-swap on a word of generation
+/// and tasks left, so a thread that comes late to a loop that has ended claims nothing, whatever loop runs by then. All
+/// else that belongs to a loop is read after a claim and before its task counts as completed: the loop can't end there.
 struct ThreadPool::Impl {
-  Impl(int threads, std::vector<int> cpus) : arena(threads) {
-    // oneTBB takes the smallest limit alive, so one is set only by a pool that needs more threads than there are cores.
-    if (threads > tbb::info::default_concurrency()) {
-      parallelism.emplace(tbb::global_control::max_allowed_parallelism, static_cast<size_t>(threads));
-    }
-    if (!cpus.empty()) pinning.emplace(arena, std::move(cpus));
-  }
-  std::optional<tbb::global_control> parallelism;
-  tbb::task_arena arena;
-  std::optional<Pinning> pinning;
+  /// Fewer threads than CPUs: who waits spins first. Else a spinning thread keeps another from its work.
+  explicit Impl(bool may_spin) : spins(may_spin) {}
+  ~Impl();
+
+  void start(int threads, const std::vector<int>& cpus);
+  void run(uint32_t n, const std::function<void(int64_t, int)>& loop);
+
+  void serve(int worker);
+  bool claim(uint32_t in_generation, uint32_t& left);
+  void work(uint32_t in_generation, int worker);
+  void fail(std::exception_ptr exception);
+  void complete(uint32_t count);
+
+  const bool spins;
+  std::vector<std::thread> workers;
+  // Written by the caller between loops.
+  const std::function<void(int64_t, int)>* fn = nullptr;
+  uint32_t n_tasks = 0;
+  std::exception_ptr error;  // written by the one that sets `failed`
+  std::atomic<bool> failed = false;
+  std::atomic<bool> stopping = false;
+  alignas(kApartBytes) std::atomic<uint64_t> unclaimed = 0;  // generation · 2³² + tasks that nobody has claimed
+  alignas(kApartBytes) std::atomic<uint32_t> completed = 0;  // tasks of this loop
+  alignas(kApartBytes) std::atomic<uint32_t> generation = 0;
 };
+
+namespace {
+
+constexpr uint64_t word(uint32_t generation, uint32_t left) {
+  return uint64_t{generation} << 32 | left;
+}
+
+}  // namespace
+
+ThreadPool::Impl::~Impl() {
+  stopping.store(true);
+  generation.fetch_add(1);
+  generation.notify_all();
+  for (std::thread& worker : workers) worker.join();
+}
+
+void ThreadPool::Impl::start(int threads, const std::vector<int>& cpus) {
+  workers.reserve(static_cast<size_t>(threads) - 1);
+  try {
+    for (int worker = 1; worker < threads; ++worker) {
+      const int cpu = cpus.empty() ? -1 : cpus[static_cast<size_t>(worker)];
+      workers.emplace_back([this, worker, cpu] {
+        pin_to(cpu);
+        serve(worker);
+      });
+    }
+  } catch (const std::system_error& refused) {
+    throw quant::Error(quant::ErrorKind::kNotEnough, {.what = fmt::format("could not start {} threads", threads),
+                                                      .got = refused.what(),
+                                                      .action = "choose fewer --threads"});
+  }
+}
+
+/// A worker's life: joins every loop that it sees begin.
+void ThreadPool::Impl::serve(int worker) {
+  uint32_t seen = 0;
+  const auto has_next = [&] { return generation.load(std::memory_order_acquire) != seen; };
+  while (true) {
+    if (!spins || !spin_until(has_next)) generation.wait(seen);
+    seen = generation.load(std::memory_order_acquire);
+    if (stopping.load()) return;
+    work(seen, worker);
+  }
+}
+
+/// Takes a task of that loop: `left` tasks were unclaimed with it. False if there is none or the loop has ended.
+bool ThreadPool::Impl::claim(uint32_t in_generation, uint32_t& left) {
+  uint64_t seen = unclaimed.load(std::memory_order_relaxed);
+  do {
+    left = static_cast<uint32_t>(seen);
+    if (left == 0 || seen >> 32 != in_generation) return false;
+  } while (!unclaimed.compare_exchange_weak(seen, seen - 1, std::memory_order_acquire, std::memory_order_relaxed));
+  return true;
+}
+
+void ThreadPool::Impl::work(uint32_t in_generation, int worker) {
+  uint32_t left = 0, done = 0;
+  while (claim(in_generation, left)) {
+    try {
+      (*fn)(n_tasks - left, worker);
+    } catch (...) {
+      fail(std::current_exception());
+    }
+    ++done;
+  }
+  if (done > 0) complete(done);
+}
+
+/// Keeps the first exception; the tasks that nobody has begun count as completed.
+void ThreadPool::Impl::fail(std::exception_ptr exception) {
+  if (!failed.exchange(true)) error = std::move(exception);
+  const auto left = static_cast<uint32_t>(unclaimed.exchange(word(generation.load(), 0)));
+  if (left > 0) complete(left);
+}
+
+void ThreadPool::Impl::complete(uint32_t count) {
+  const uint32_t all = n_tasks;  // the loop may end with the addition
+  if (completed.fetch_add(count) + count == all) completed.notify_one();
+}
+
+void ThreadPool::Impl::run(uint32_t n, const std::function<void(int64_t, int)>& loop) {
+  fn = &loop;
+  n_tasks = n;
+  completed.store(0, std::memory_order_relaxed);
+  const uint32_t mine = generation.load(std::memory_order_relaxed) + 1;
+  unclaimed.store(word(mine, n), std::memory_order_release);
+  generation.store(mine);
+  generation.notify_all();
+  work(mine, 0);
+  const auto all_done = [&] { return completed.load(std::memory_order_acquire) == n; };
+  if (!spins || !spin_until(all_done)) {
+    for (uint32_t seen = completed.load(); seen != n; seen = completed.load()) completed.wait(seen);
+  }
+  if (failed.load()) {
+    failed.store(false);
+    std::rethrow_exception(std::exchange(error, nullptr));
+  }
+}
 
 ThreadPool::ThreadPool(int threads, std::vector<int> cpus)
     : threads_(threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))) {
   MORAINE_CHECK(threads >= 0);
   MORAINE_CHECK(cpus.empty() || std::ssize(cpus) == threads_);
-  impl_ = std::make_unique<Impl>(threads_, std::move(cpus));
+  if (threads_ == 1) return;
+  impl_ = std::make_unique<Impl>(threads_ <= allowed_cpu_count());
+  impl_->start(threads_, cpus);
 }
 
 ThreadPool::~ThreadPool() = default;
 
 void ThreadPool::parallel_for(int64_t n_tasks, const std::function<void(int64_t task, int worker)>& fn) {
-  if (threads_ == 1 || n_tasks <= 1) {
+  MORAINE_CHECK(n_tasks <= std::numeric_limits<uint32_t>::max());
+  if (impl_ == nullptr || n_tasks <= 1) {
     for (int64_t task = 0; task < n_tasks; ++task) fn(task, 0);
     return;
   }
-  impl_->arena.execute([&] {
-    tbb::parallel_for(
-        tbb::blocked_range<int64_t>(0, n_tasks, 1),
-        [&](const tbb::blocked_range<int64_t>& range) {
-          const int worker = tbb::this_task_arena::current_thread_index();
-          for (int64_t task = range.begin(); task < range.end(); ++task) fn(task, worker);
-        },
-        tbb::simple_partitioner());
-  });
+  impl_->run(static_cast<uint32_t>(n_tasks), fn);
 }
 
 }  // namespace moraine::cpu

@@ -7,11 +7,12 @@
 
 namespace moraine::cpu {
 
-/// A fixed number of threads for parallel loops, kept between calls: a oneTBB arena, of which the caller is one thread.
+/// A fixed number of threads for parallel loops, kept between calls; the caller is one of them.
 class ThreadPool {
  public:
-  /// `threads` ≥ 1; 0: as many as cores this process may use. `cpus` [threads], or empty: while worker w takes part in
-  /// loops it stays on cpus[w], if the system lets it. Worker 0 is the caller and goes where it likes.
+  /// `threads` ≥ 1; 0: as many as cores this process may use. `cpus` [threads], or empty: worker w runs on cpus[w]
+  /// alone, if the system lets it. Worker 0 is the caller and goes where it likes. Throws quant::Error(kNotEnough) if
+  /// the system gives no thread.
   explicit ThreadPool(int threads, std::vector<int> cpus = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -19,15 +20,15 @@ class ThreadPool {
 
   int threads() const { return threads_; }
 
-  /// Calls fn(task, worker) for task = 0 … n_tasks − 1 in any order and waits for all. No two calls with the same
-  /// worker (0 … threads() − 1) run at a time. What fn throws ends the loop and is thrown here. One caller at a time;
-  /// not nested.
+  /// Calls fn(task, worker) for task = 0 … n_tasks − 1 (fewer than 2³²) and waits for all. Tasks are begun in this
+  /// order, by whoever is free. No two calls with the same worker (0 … threads() − 1) run at a time. What fn throws
+  /// first ends the loop and is thrown here. One caller at a time; not nested.
   void parallel_for(int64_t n_tasks, const std::function<void(int64_t task, int worker)>& fn);
 
  private:
   struct Impl;
   int threads_;
-  std::unique_ptr<Impl> impl_;
+  std::unique_ptr<Impl> impl_;  // null: one thread
 };
 
 }  // namespace moraine::cpu

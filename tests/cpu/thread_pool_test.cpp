@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -98,6 +99,45 @@ TEST(ThreadPool, ThrowsWhatATaskThrowsAndGoesOn) {
     std::atomic<int> runs = 0;
     pool.parallel_for(10, [&](int64_t, int) { ++runs; });
     EXPECT_EQ(runs, 10);
+  }
+}
+
+TEST(ThreadPool, ThrowsOneOfManyAndWaitsForWhatHasBegun) {
+  for (int round = 0; round < 200; ++round) {
+    ThreadPool pool(3);
+    std::atomic<int> begun = 0, ended = 0;
+    const auto fail = [&](int64_t task, int) {
+      ++begun;
+      std::this_thread::yield();
+      ++ended;
+      throw std::runtime_error(std::to_string(task));
+    };
+    EXPECT_THROW(pool.parallel_for(50, fail), std::runtime_error);
+    EXPECT_EQ(begun, ended);
+    EXPECT_LE(begun, 3) << "nothing begins after a failure but what others took in the meantime";
+  }
+}
+
+/// Loops whose number of tasks changes, one after the other and after pauses in which the workers fall asleep, more
+/// threads than this machine has cores among them: a worker that comes late to a loop must not touch the next one.
+TEST(ThreadPool, LoopsDoNotMixHoweverTheyFollow) {
+  for (const int threads : {2, 8}) {
+    ThreadPool pool(threads);
+    for (int loop = 0; loop < 20000; ++loop) {
+      const int64_t n_tasks = 2 + loop % 7;
+      std::atomic<int64_t> sum = 0;
+      pool.parallel_for(n_tasks, [&](int64_t task, int) { sum += loop + task; });
+      ASSERT_EQ(sum, n_tasks * loop + n_tasks * (n_tasks - 1) / 2);
+      if (loop % 500 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+}
+
+TEST(ThreadPool, EndsWhileItsThreadsSpinSleepOrStart) {
+  for (int round = 0; round < 300; ++round) {
+    ThreadPool pool(4);
+    for (int loop = 0; loop < round % 3; ++loop) pool.parallel_for(4, [](int64_t, int) {});
+    if (round % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
 
