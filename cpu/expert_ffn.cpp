@@ -1,7 +1,7 @@
 #include "cpu/expert_ffn.h"
 
 #include <algorithm>
-#include <cstring>
+#include <utility>
 #include <vector>
 
 #include "cpu/quantized_rows.h"
@@ -13,8 +13,8 @@ namespace {
 /// A job with its int8 activations; each of them null where f32 is used.
 struct Work {
   FfnJob job;
-  const ActivationBlock* const* x = nullptr;  // [tokens] → [hidden/32]
-  ActivationBlock* inner = nullptr;           // [tokens, intermediate/32]
+  const Int8Rows* x = nullptr;      // [tokens, hidden]
+  const Int8Rows* inner = nullptr;  // [tokens, intermediate]
 };
 
 /// Some row groups of a job's matrix.
@@ -24,12 +24,12 @@ struct Task {
   int64_t group_count = 0;
 };
 
-/// The groups of `matrix(job)` of all jobs, divided evenly into tasks of a multiple of `unit`.
+/// The groups of `matrix(job)` of all jobs, divided evenly into tasks.
 template <class MatrixOf>
-std::vector<Task> divide(std::span<const Work> works, int threads, int64_t unit, MatrixOf matrix) {
+std::vector<Task> divide(std::span<const Work> works, int threads, MatrixOf matrix) {
   int64_t total = 0;
   for (const Work& work : works) total += matrix(work.job).groups();
-  const int64_t step = (groups_per_task(total, threads) + unit - 1) / unit * unit;
+  const int64_t step = groups_per_task(total, threads);
   std::vector<Task> tasks;
   for (const Work& work : works) {
     const int64_t groups = matrix(work.job).groups();
@@ -38,17 +38,16 @@ std::vector<Task> divide(std::span<const Work> works, int threads, int64_t unit,
   return tasks;
 }
 
-/// acc := the task's rows of gate or up.
-void multiply_input(const Workers& workers, WorkerScratch& scratch, const Task& task, const quant::PackedView& matrix,
-                    float* acc, int64_t stride) {
-  const FfnJob& job = task.work->job;
-  const Int8Kernel int8 = int8_kernel(workers, matrix);
+/// acc := the task's rows of a matrix. `x` is what `x_int8` is made of, if it is not null.
+void multiply(const Workers& workers, WorkerScratch& scratch, const Task& task, const quant::PackedView& matrix,
+              const RowView& x, const Int8Rows* x_int8, float* acc, int64_t stride) {
+  const Int8Format* int8 = int8_format(workers, matrix);
   if (int8 != nullptr) {
-    multiply_groups_int8(int8, scratch, matrix, task.first_group, task.group_count, task.work->x, job.token_count, acc,
+    multiply_groups_int8(workers.kernels(), *int8, scratch, matrix, task.first_group, task.group_count, *x_int8, acc,
                          stride);
   } else {
-    multiply_groups(workers.kernels(), scratch, matrix, task.first_group, task.group_count, job.x, job.token_count, acc,
-                    stride);
+    multiply_groups(workers.kernels(), scratch, matrix, task.first_group, task.group_count, x,
+                    task.work->job.token_count, acc, stride);
   }
 }
 
@@ -58,19 +57,12 @@ void gate_and_up(const Workers& workers, WorkerScratch& scratch, const Task& tas
   const int64_t stride = task.group_count * kLanes;
   float* gate = scratch.acc.get(job.token_count * stride);       // [tokens, rows of the task]
   float* up = scratch.second_acc.get(job.token_count * stride);  // [tokens, rows of the task]
-  multiply_input(workers, scratch, task, job.gate, gate, stride);
-  multiply_input(workers, scratch, task, job.up, up, stride);
+  multiply(workers, scratch, task, job.gate, job.x, task.work->x, gate, stride);
+  multiply(workers, scratch, task, job.up, job.x, task.work->x, up, stride);
   const int64_t first = task.first_group * kLanes;
   const int64_t rows = std::min(stride, job.gate.rows - first);
   for (int64_t t = 0; t < job.token_count; ++t) {
-    if (task.work->inner == nullptr) {
-      workers.kernels().silu_multiply(gate + t * stride, up + t * stride, rows, job.inner + t * job.gate.rows + first);
-    } else {
-      float* inner = gate + t * stride;
-      workers.kernels().silu_multiply(inner, up + t * stride, rows, inner);
-      workers.kernels().quantize_activations(
-          inner, rows, task.work->inner + t * activation_row_blocks(job.gate.rows) + first / kActivationBlock);
-    }
+    workers.kernels().silu_multiply(gate + t * stride, up + t * stride, rows, job.inner + t * job.gate.rows + first);
   }
 }
 
@@ -78,17 +70,8 @@ void down(const Workers& workers, WorkerScratch& scratch, const Task& task) {
   const FfnJob& job = task.work->job;
   const int64_t stride = task.group_count * kLanes;
   float* acc = scratch.acc.get(job.token_count * stride);  // [tokens, rows of the task]
-  if (task.work->inner == nullptr) {
-    multiply_groups(workers.kernels(), scratch, job.down, task.first_group, task.group_count,
-                    {.data = job.inner, .stride = job.down.cols}, job.token_count, acc, stride);
-  } else {
-    scratch.blocks.resize(static_cast<size_t>(job.token_count));
-    for (int64_t t = 0; t < job.token_count; ++t) {
-      scratch.blocks[static_cast<size_t>(t)] = task.work->inner + t * activation_row_blocks(job.down.cols);
-    }
-    multiply_groups_int8(int8_kernel(workers, job.down), scratch, job.down, task.first_group, task.group_count,
-                         scratch.blocks.data(), job.token_count, acc, stride);
-  }
+  multiply(workers, scratch, task, job.down, {.data = job.inner, .stride = job.down.cols}, task.work->inner, acc,
+           stride);
   const int64_t first = task.first_group * kLanes;
   const int64_t rows = std::min(stride, job.down.rows - first);
   for (int64_t t = 0; t < job.token_count; ++t) {
@@ -98,31 +81,19 @@ void down(const Workers& workers, WorkerScratch& scratch, const Task& task) {
   }
 }
 
-/// The jobs with x quantized, into `rows`, and room for inner rows, where their matrices ask for it.
-std::vector<Work> prepare(Workers& workers, std::span<const FfnJob> jobs, QuantizedRows& rows) {
-  std::vector<Work> works;
-  std::vector<int64_t> first_row;  // of each job in `rows`; -1: none
-  int64_t row_count = 0, inner_blocks = 0;
-  for (const FfnJob& job : jobs) {
-    works.push_back({.job = job});
-    const bool int8_input = int8_kernel(workers, job.gate) != nullptr || int8_kernel(workers, job.up) != nullptr;
-    first_row.push_back(int8_input ? row_count : -1);
-    if (int8_input) {
-      rows.add(job.x, job.token_count);
-      row_count += job.token_count;
-    }
-    if (int8_kernel(workers, job.down) != nullptr)
-      inner_blocks += job.token_count * activation_row_blocks(job.down.cols);
+/// Quantizes `rows_of(job)`, of as many columns as `cols_of(job)`, of all jobs for which `wanted(job)` is true, and
+/// points `member` of their works to the result.
+template <class Wanted, class RowsOf, class ColsOf>
+void quantize(Workers& workers, std::vector<Work>& works, FloatBuffer& memory, QuantizedRows& rows,
+              const Int8Rows* Work::*member, Wanted wanted, RowsOf rows_of, ColsOf cols_of) {
+  std::vector<std::pair<Work*, size_t>> sets;
+  for (Work& work : works) {
+    if (wanted(work.job))
+      sets.emplace_back(&work, rows.add(rows_of(work.job), work.job.token_count, cols_of(work.job)));
   }
-  if (row_count > 0) rows.quantize(workers, jobs[0].gate.cols);
-  ActivationBlock* inner = activation_blocks(workers.inner_activations(), inner_blocks);
-  for (size_t i = 0; i < works.size(); ++i) {
-    if (first_row[i] >= 0) works[i].x = rows.blocks() + first_row[i];
-    if (int8_kernel(workers, jobs[i].down) == nullptr) continue;
-    works[i].inner = inner;
-    inner += jobs[i].token_count * activation_row_blocks(jobs[i].down.cols);
-  }
-  return works;
+  if (sets.empty()) return;
+  rows.quantize(workers, memory);
+  for (const auto& [work, set] : sets) work->*member = &rows.set(set);
 }
 
 }  // namespace
@@ -132,15 +103,27 @@ void run_ffn(Workers& workers, std::span<const FfnJob> jobs) {
     MORAINE_CHECK(job.gate.rows == job.up.rows && job.gate.cols == job.up.cols && job.down.cols == job.gate.rows &&
                   job.down.rows == job.gate.cols && job.gate.cols == jobs[0].gate.cols);
   }
-  QuantizedRows rows;
-  const std::vector<Work> works = prepare(workers, jobs, rows);
-  constexpr int64_t kBlockGroups = kActivationBlock / kLanes;  // tasks make whole blocks of inner activations
-  const std::vector<Task> first =
-      divide(works, workers.threads(), kBlockGroups, [](const FfnJob& job) { return job.gate; });
+  std::vector<Work> works;
+  for (const FfnJob& job : jobs) works.push_back({.job = job});
+  const auto int8 = [&](const quant::PackedView& matrix) { return int8_format(workers, matrix) != nullptr; };
+
+  QuantizedRows x;
+  quantize(
+      workers, works, workers.input_activations(), x, &Work::x,
+      [&](const FfnJob& job) { return int8(job.gate) || int8(job.up); }, [](const FfnJob& job) { return job.x; },
+      [](const FfnJob& job) { return job.gate.cols; });
+  const std::vector<Task> first = divide(works, workers.threads(), [](const FfnJob& job) { return job.gate; });
   workers.parallel_for(std::ssize(first), [&](int64_t i, WorkerScratch& scratch) {
     gate_and_up(workers, scratch, first[static_cast<size_t>(i)]);
   });
-  const std::vector<Task> second = divide(works, workers.threads(), 1, [](const FfnJob& job) { return job.down; });
+
+  QuantizedRows inner;
+  quantize(
+      workers, works, workers.inner_activations(), inner, &Work::inner,
+      [&](const FfnJob& job) { return int8(job.down); },
+      [](const FfnJob& job) { return RowView{.data = job.inner, .stride = job.down.cols}; },
+      [](const FfnJob& job) { return job.down.cols; });
+  const std::vector<Task> second = divide(works, workers.threads(), [](const FfnJob& job) { return job.down; });
   workers.parallel_for(std::ssize(second), [&](int64_t i, WorkerScratch& scratch) {
     down(workers, scratch, second[static_cast<size_t>(i)]);
   });

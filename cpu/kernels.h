@@ -30,47 +30,95 @@ struct PackedGroups {
   int64_t cols = 0;  // a multiple of 32
 };
 
-/// Activations that share one scale.
-constexpr int64_t kActivationBlock = 32;
-/// An int32 sum of products that starts at these bits is, read as f32, the sum plus 1.5·2^23 exactly (|sum| < 2^22).
-constexpr int32_t kSumBias = 0x4b400000;
-constexpr float kSumBiasValue = 0x1.8p+23f;
+/// Columns of a block of codes: the smallest part of a row that the block formats have.
+constexpr int64_t kBlockColumns = 32;
+/// Columns that share one scale of activations and, in the int8 kernels, one scale of weights.
+constexpr int64_t kInt8Columns = 256;
+/// Rows of activations that lie side by side: as many as a matrix unit's tile has.
+constexpr int64_t kInt8TileRows = 16;
 
-/// 32 activations of a row as int8: x[i] ≈ scale · q[i], with what the kernels need ready at hand. See
-/// KernelTable::quantize_activations.
-struct alignas(64) ActivationBlock {
-  int8_t q[kActivationBlock];  ///< −127 … 127
-  float scale;                 ///< max|x| / 127; 0 if all are zero, NaN if one is not finite
-  float scaled_sum;            ///< scale · f32(Σ q)
-  int32_t start_q4_0;  ///< kSumBias − 8·Σ q: where a sum over codes 0 … 15 starts that stand for −8 … 7
-  int32_t start_q8_0;  ///< kSumBias − 128·Σ q: where a sum over q + 128 starts
-  float half_scaled_sums[2];  ///< scale · f32(Σ q) over the first and the second 16
-  int32_t half_starts[2];     ///< kSumBias − 32·Σ q over the first and the second 16, for codes 0 … 63 around 32
+/// Rows of activations as int8, x[i] ≈ scale · q[i] with one scale per kInt8Columns columns: a view of the memory that
+/// Int8RowBuffer (int8_rows.h) lays out. Tile i holds rows 16i … 16i + 15, h of them (the last tile: what is left), and
+/// has its numbers in this order:
+///   q           [ceil(cols/256)][4][h][64] int8, −127 … 127, zero from column `cols` on
+///   scales      [ceil(cols/256)][h] f32: max|x| / 127; 0 if all are zero, NaN if one is not finite
+///   minus_sums  [ceil(cols/256)][h][16] int16: −Σ q of 16 columns each
+///   pairs       [ceil(cols/256)][4][h][2][16][2] int16: of every four columns 0 and 2, then 1 and 3; null if no kernel
+///               asks for them (KernelTable::int8_limbs)
+struct Int8Rows {
+  int64_t count = 0;
+  int64_t cols = 0;  // a multiple of 32
+  int8_t* q = nullptr;
+  float* scales = nullptr;
+  int16_t* minus_sums = nullptr;
+  int16_t* pairs = nullptr;
+
+  /// Groups of kInt8Columns columns.
+  constexpr int64_t groups() const { return (cols + kInt8Columns - 1) / kInt8Columns; }
+  constexpr int64_t tile_rows(int64_t row) const {
+    const int64_t rest = count - row / kInt8TileRows * kInt8TileRows;
+    return rest < kInt8TileRows ? rest : kInt8TileRows;
+  }
+  /// Where the numbers of `row` for column group `group` stand in an array with one number per row and group.
+  constexpr int64_t at(int64_t row, int64_t group) const {
+    const int64_t tile = row / kInt8TileRows;
+    return tile * kInt8TileRows * groups() + group * tile_rows(row) + row % kInt8TileRows;
+  }
+  /// The same for 64 columns, `quarter` of the group, in q and in pairs.
+  constexpr int64_t q_at(int64_t row, int64_t group, int64_t quarter) const {
+    const int64_t tile = row / kInt8TileRows;
+    return (tile * kInt8TileRows * groups() * 4 + (group * 4 + quarter) * tile_rows(row) + row % kInt8TileRows) * 64;
+  }
 };
-static_assert(sizeof(ActivationBlock) == 64);
 
-/// Blocks of smaller activations are zero.
+/// Activations smaller than this are zero, if no larger one shares their scale.
 constexpr float kSmallestActivation = 0x1p-118f;
 
-/// Room that an Int8Kernel needs for unpacked weights.
-constexpr int64_t kInt8PanelBytes = 64 * 1024;
+/// 256 columns of 16 rows of weights as 16-bit integers and a scale, in the order that Int8Multiply of the same table
+/// wants: 8 KiB of integers, then 16 f32 scales.
+constexpr int64_t kInt8PanelBytes = 256 * kLanes * 2 + kLanes * 4;
+/// Groups of rows that are unpacked at a time: they and the activations of some tokens stay in L1.
+constexpr int64_t kInt8PanelGroups = 4;
 
-/// out[t][16g + lane] = the dot product of row 16g + lane with activations x[t], over all columns and all groups.
-/// x[t] points to cols/32 blocks. One definition for every number of tokens and groups (kernels_scalar_int8.cpp): the
-/// integer dot product of 32 columns is exact; over these groups of 32, ascending,
-///   Q8_0, Q4_0, Q5_0, IQ4_NL   acc = fma(f32(dot) · d, scale, acc)
-///   IQ4_XS                     acc = fma(f32(dot) · (d·sc), scale, acc)
-///   Q4_K, Q5_K                 acc = fma(f32(dot) · (d·sc), scale, acc), then acc = fma(−(dmin·m), scaled_sum, acc)
-///   Q4_1, Q5_1                 acc = fma(f32(dot) · d, scale, acc), then acc = fma(m, scaled_sum, acc)
-///   IQ3_XXS, IQ3_S, IQ2_XXS, IQ1_S   as IQ4_XS, of weights ÷ scale (IQ1_S: 8·(value ± 1/8), an eighth of the scale)
-///   Q6_K, Q3_K    of each half h of 16 columns: acc = fma(f32(dot[h]) · (d·sc[h]), scale, acc)
-///   IQ2_XS, IQ2_S, IQ1_M          the same, of weights ÷ scale
-///   Q2_K          dot of sc[h]·code: acc = fma(f32(dot) · d, scale, acc), then for each half
-///                 acc = fma(−(dmin·m[h]), half_scaled_sums[h], acc)
-/// where a product f32(dot) · d that is zero is +0. The matrix's scales are finite (checked when weights are loaded).
-using Int8Kernel = void (*)(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count,
-                            std::byte* panel /* kInt8PanelBytes, aligned to 64 */, float* out,
-                            int64_t out_stride) noexcept;
+/// The product of a block-format matrix with int8 activations. One definition for every number of rows, groups and
+/// threads, and every instruction set (kernels_scalar_int8.cpp). For 256 columns of a row of the matrix, with `scale`
+/// the f32 scale(s) and `minimum` the f32 minimum of each 16 or 32 of them (dequantize_block.h),
+///   codes (weight = scale · code − minimum, all formats but the next)
+///              D = (L · max|scale| + max|minimum|) / 32730, L the largest |code|
+///              w = round(scale / D) · code − round(minimum / D)
+///   signed bytes (weight = scale · q; Q8_0, Q5_0, IQ4_NL, IQ4_XS, IQ3_XXS, IQ3_S, IQ2_XXS, IQ1_S)
+///              D = max|scale| · 128 / 32767,   w = round(q · round(scale · 32767 / max|scale|) / 128)
+/// so that weight ≈ D · w with |w| ≤ 32767. Their integer dot product with 256 activations is exact, and over these
+/// groups, ascending, acc = fma(f32(Σ w·q) · D, scale of the activations, acc).
+/// The matrix's scales are finite (checked when weights are loaded).
+struct Int8Format {
+  /// out[t][16g + lane] = the dot product of row 16g + lane with activations t, for all columns and all of `rows`.
+  /// Reads weights once, from memory: for few rows. Null: unpacking is always faster.
+  void (*stream)(const PackedGroups& groups, const Int8Rows& rows, float* out, int64_t out_stride) noexcept = nullptr;
+
+  /// Bytes of 256 columns of 16 rows, which follow one another from the group's start on, without what trails them.
+  int64_t column_bytes = 0;
+  /// Unpacks columns 256·group … of 16 rows into `panel` (kInt8PanelBytes, aligned to 64). Behind the last column of
+  /// the matrix the panel keeps what it had: activations are zero there. Half of the column_bytes from `ahead` on are
+  /// brought into the cache meanwhile; the other half is left to Int8Multiply.
+  void (*unpack)(const std::byte* data, int64_t cols, int64_t group, const std::byte* ahead,
+                 std::byte* panel) noexcept = nullptr;
+  /// The same in the order of matrix units. Null where there are none.
+  void (*unpack_limbs)(const std::byte* data, int64_t cols, int64_t group, const std::byte* ahead,
+                       std::byte* panel) noexcept = nullptr;
+};
+
+/// Memory that will be needed next: `bytes` of each group, groups `stride` apart.
+struct PanelAhead {
+  const std::byte* data = nullptr;
+  int64_t stride = 0;
+  int64_t bytes = 0;
+};
+
+/// acc[t][16g + lane] continued by 256 columns `group` of all rows: `panels` has group_count ≤ kInt8PanelGroups
+/// unpacked groups, one after the other. `ahead` is brought into the cache meanwhile.
+using Int8Multiply = void (*)(const std::byte* panels, int64_t group_count, const Int8Rows& rows, int64_t group,
+                              const PanelAhead& ahead, float* acc, int64_t acc_stride) noexcept;
 
 /// f32 operand of multiply(): element (group g, step k, lane) at data[g · group_stride + k · k_stride + lane].
 struct Panel {
@@ -120,30 +168,36 @@ struct KernelTable {
   DecodeKernel decode_iq1_s = nullptr;
   DecodeKernel decode_iq1_m = nullptr;
 
-  Int8Kernel int8_q8_0 = nullptr;
-  Int8Kernel int8_q4_0 = nullptr;
-  Int8Kernel int8_q4_1 = nullptr;
-  Int8Kernel int8_q5_0 = nullptr;
-  Int8Kernel int8_q5_1 = nullptr;
-  Int8Kernel int8_q2_k = nullptr;
-  Int8Kernel int8_q3_k = nullptr;
-  Int8Kernel int8_q4_k = nullptr;
-  Int8Kernel int8_q5_k = nullptr;
-  Int8Kernel int8_q6_k = nullptr;
-  Int8Kernel int8_iq4_nl = nullptr;
-  Int8Kernel int8_iq4_xs = nullptr;
-  Int8Kernel int8_iq3_xxs = nullptr;
-  Int8Kernel int8_iq3_s = nullptr;
-  Int8Kernel int8_iq2_xxs = nullptr;
-  Int8Kernel int8_iq2_xs = nullptr;
-  Int8Kernel int8_iq2_s = nullptr;
-  Int8Kernel int8_iq1_s = nullptr;
-  Int8Kernel int8_iq1_m = nullptr;
+  Int8Format int8_q8_0;
+  Int8Format int8_q4_0;
+  Int8Format int8_q4_1;
+  Int8Format int8_q5_0;
+  Int8Format int8_q5_1;
+  Int8Format int8_q2_k;
+  Int8Format int8_q3_k;
+  Int8Format int8_q4_k;
+  Int8Format int8_q5_k;
+  Int8Format int8_q6_k;
+  Int8Format int8_iq4_nl;
+  Int8Format int8_iq4_xs;
+  Int8Format int8_iq3_xxs;
+  Int8Format int8_iq3_s;
+  Int8Format int8_iq2_xxs;
+  Int8Format int8_iq2_xs;
+  Int8Format int8_iq2_s;
+  Int8Format int8_iq1_s;
+  Int8Format int8_iq1_m;
 
-  /// x[cols] → blocks[cols/32]. Per block, with m = max|x|: scale = m / 127, q = x · (127 / m) rounded half to even. A
-  /// block with m < kSmallestActivation, whose 127 / m could overflow, counts as zero; one with a NaN or infinity gets
-  /// scale NaN and q = 0, so that every result it touches is NaN.
-  void (*quantize_activations)(const float* x, int64_t cols, ActivationBlock* blocks) noexcept = nullptr;
+  /// Up to so many rows are multiplied by Int8Format::stream, where there is one, and need Int8Rows::pairs.
+  int64_t int8_stream_rows = 0;
+  /// Whether int8_multiply() wants panels of Int8Format::unpack_limbs, and no pairs; else of unpack, and pairs.
+  bool int8_limbs = false;
+  Int8Multiply int8_multiply = nullptr;
+
+  /// x[cols] → row `row` of `rows`. For 256 columns, with m = max|x|: scale = m / 127, q = x · (127 / m) rounded half
+  /// to even. If m < kSmallestActivation, where 127 / m could overflow, they count as zero; with a NaN or infinity
+  /// among them the scale is NaN and q = 0, so that every result they touch is NaN.
+  void (*quantize_activations)(const float* x, const Int8Rows& rows, int64_t row) noexcept = nullptr;
 
   /// acc[t][16g + lane] = fma(panel(g, k, lane), x[t][k], acc[t][16g + lane]) for k = 0 … k_count − 1: one chain per
   /// element, which a later call may continue.

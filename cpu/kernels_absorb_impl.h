@@ -68,13 +68,7 @@ AbsorbScale split_block(const float* y, int64_t rows, int8_t* high, int8_t* low)
 /// What a sum over codes must be corrected by if the multiplied x sum up to `sum`. Sums wrap around, their total fits.
 template <class V, class Format>
 inline typename V::Int offset_correction(int32_t sum) noexcept {
-  const auto start = [sum](uint32_t offset) {
-    return static_cast<int32_t>(static_cast<uint32_t>(kSumBias) - offset * static_cast<uint32_t>(sum));
-  };
-  ActivationBlock block = {};
-  block.start_q4_0 = start(8);
-  block.start_q8_0 = start(128);
-  return V::subtract(Format::start(block, 0), kSumBias);
+  return V::set_int(static_cast<int32_t>(0u - static_cast<uint32_t>(Format::kOffset) * static_cast<uint32_t>(sum)));
 }
 
 template <class Format>
@@ -92,7 +86,7 @@ void absorb_dots(const PackedGroups& groups, const std::byte* next, int64_t b, c
   typename V::Int high_sum[kSteps], low_sum[kSteps];
 #pragma GCC unroll 8
   for (int64_t j = 0; j < kSteps; ++j) high_sum[j] = low_sum[j] = V::set_int(0);
-  const int64_t blocks = groups.cols / kActivationBlock;
+  const int64_t blocks = groups.cols / kBlockColumns;
   const bool inside = b + kAbsorbAhead < blocks;
   const std::byte* ahead = inside ? groups.data : next;
   const int64_t ahead_block = inside ? b + kAbsorbAhead : (b + kAbsorbAhead) % blocks;
@@ -122,7 +116,7 @@ void absorb_dots(const PackedGroups& groups, const std::byte* next, int64_t b, c
 /// The scales of the next groups that stand behind their codes.
 template <class V, class Format>
 void prefetch_scales(const PackedGroups& groups, const std::byte* next) noexcept {
-  const int64_t blocks = groups.cols / kActivationBlock;
+  const int64_t blocks = groups.cols / kBlockColumns;
   for (int64_t g = 0; g < groups.group_count; ++g) {
     const std::byte* group = next + g * groups.group_bytes;
     const std::byte* scales = Format::codes(group, blocks - 1) + Format::kCodeBytes;
@@ -134,7 +128,7 @@ template <class V, class Format>
 void absorb(const PackedGroups& groups, const float* x, const std::byte* next, std::byte* scratch,
             float* out) noexcept {
   static_assert(Format::kDots == 1 && Format::kMinima <= 1);
-  const int64_t rows = groups.group_count * kLanes, blocks = groups.cols / kActivationBlock;
+  const int64_t rows = groups.group_count * kLanes, blocks = groups.cols / kBlockColumns;
   const AbsorbRoom room(scratch, rows);
   if (next != nullptr) prefetch_scales<V, Format>(groups, next);
   for (int64_t first = 0; first < blocks; first += kChunkBlocks) {
@@ -156,7 +150,7 @@ void absorb(const PackedGroups& groups, const float* x, const std::byte* next, s
       int8_t* low = room.low + i * rows;
       const AbsorbScale scale = split_block<V>(room.y + i * rows, rows, high, low);
       absorb_dots<V, Format>(groups, next, first + i, high, low, scale, V::tree(minima[i]),
-                             out + (first + i) * kActivationBlock);
+                             out + (first + i) * kBlockColumns);
     }
   }
 }

@@ -1,4 +1,5 @@
 #include "cpu/kernels_amx_bf16.h"
+#include "cpu/kernels_amx_int8.h"
 
 namespace moraine::cpu {
 
@@ -6,6 +7,8 @@ const KernelTable& amx_kernels() noexcept {
   static const KernelTable table = [] {
     KernelTable kernels = avx512_kernels();
     kernels.name = "amx";
+    kernels.int8_limbs = true;
+    kernels.int8_multiply = amx_int8_multiply;
     kernels.bf16.multiply = amx_bf16_multiply;
     return kernels;
   }();

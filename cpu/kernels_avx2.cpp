@@ -141,10 +141,11 @@ struct Avx2 {
   }
   static void prefetch(const std::byte* from) { _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T1); }
 
-  static constexpr int kStreamTokens = 4;
-  static constexpr int kInt8Tokens = 4;
-  static constexpr int int8_groups(int /*tokens*/) { return 1; }
-  /// vpmaddubsw adds two products in 16 bits: at most 2 · 63 · 127, so nothing saturates.
+  static constexpr int kStreamRows = 4;
+  static constexpr int kPanelRows = 4;
+  static constexpr int panel_groups(int /*rows*/) { return 1; }
+  static constexpr bool kHasLimbs = false;
+  /// vpmaddubsw adds two products in 16 bits: at most 2 · 128 · 127, so nothing saturates.
   static __m256i dot4_half(__m256i sum, __m256i codes, __m256i x) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1)));
   }
@@ -152,8 +153,16 @@ struct Avx2 {
     return {dot4_half(sum.lo, codes.lo, x.lo), dot4_half(sum.hi, codes.hi, x.hi)};
   }
   /// With q + 128 two products could pass 16 bits; |q| times x with q's sign is at most 2 · 128 · 127.
-  static Int q8_operand(Int q) { return q; }
-  static Int biased_operand(Int q) {
+  static constexpr int32_t kSignedOffset = 0;
+  static Int dot4_signed(Int sum, Int q, Int x) {
+    return {dot4_half(sum.lo, _mm256_abs_epi8(q.lo), _mm256_sign_epi8(x.lo, q.lo)),
+            dot4_half(sum.hi, _mm256_abs_epi8(q.hi), _mm256_sign_epi8(x.hi, q.hi))};
+  }
+  static Int dot2(Int sum, Int a, Int b) {
+    return {_mm256_add_epi32(sum.lo, _mm256_madd_epi16(a.lo, b.lo)),
+            _mm256_add_epi32(sum.hi, _mm256_madd_epi16(a.hi, b.hi))};
+  }
+  static Int flip_signs(Int q) {
     const __m256i sign = _mm256_set1_epi32(static_cast<int32_t>(0x80808080u));
     return {_mm256_xor_si256(q.lo, sign), _mm256_xor_si256(q.hi, sign)};
   }
@@ -161,12 +170,27 @@ struct Avx2 {
     const __m256i values = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
     return {_mm256_shuffle_epi8(values, codes.lo), _mm256_shuffle_epi8(values, codes.hi)};
   }
+  static Int multiply_int32(Int a, Int b) { return {_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)}; }
   static Int multiply_int16(Int a, Int b) { return {_mm256_mullo_epi16(a.lo, b.lo), _mm256_mullo_epi16(a.hi, b.hi)}; }
-  static Int dot4_q8(Int sum, Int q, Int x) {
-    return {dot4_half(sum.lo, _mm256_abs_epi8(q.lo), _mm256_sign_epi8(x.lo, q.lo)),
-            dot4_half(sum.hi, _mm256_abs_epi8(q.hi), _mm256_sign_epi8(x.hi, q.hi))};
+  static Int round_multiply_int16(Int a, Int b) {
+    return {_mm256_mulhrs_epi16(a.lo, b.lo), _mm256_mulhrs_epi16(a.hi, b.hi)};
   }
-  static int32_t q8_start(const ActivationBlock& /*block*/) { return kSumBias; }
+  static Int even_bytes(Int a, Int b) {
+    const __m256i odd = _mm256_set1_epi16(-256);
+    return {_mm256_blendv_epi8(a.lo, b.lo, odd), _mm256_blendv_epi8(a.hi, b.hi, odd)};
+  }
+  static Int even_halves(Int a, Int b) {
+    return {_mm256_blend_epi16(a.lo, b.lo, 0xaa), _mm256_blend_epi16(a.hi, b.hi, 0xaa)};
+  }
+  static Int subtract_int16(Int a, Int b) { return {_mm256_sub_epi16(a.lo, b.lo), _mm256_sub_epi16(a.hi, b.hi)}; }
+  template <int n>
+  static Int shift_left_int16(Int a) {
+    return {_mm256_slli_epi16(a.lo, n), _mm256_slli_epi16(a.hi, n)};
+  }
+  template <int n>
+  static Int shift_right_arithmetic_int16(Int a) {
+    return {_mm256_srai_epi16(a.lo, n), _mm256_srai_epi16(a.hi, n)};
+  }
 
   static __m256 less_half(__m256 a, __m256 b, __m256 yes, __m256 no) {
     return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));

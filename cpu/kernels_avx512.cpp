@@ -101,20 +101,34 @@ struct Avx512 {
   }
   static void prefetch(const std::byte* from) { _mm_prefetch(from, _MM_HINT_T1); }
 
-  /// Enough independent sums for two vpdpbusd per cycle at latency 5, with as many f32 sums in the 32 registers.
-  static constexpr int kStreamTokens = 8;
-  static constexpr int kInt8Tokens = 6;
-  static constexpr int int8_groups(int tokens) { return tokens <= 3 ? 4 : 2; }
+  /// Enough independent sums for two multiplications per cycle at latency 5, in the 32 registers.
+  static constexpr int kStreamRows = 8;
+  static constexpr int kPanelRows = 12;
+  static constexpr int panel_groups(int rows) { return rows <= 5 ? 4 : 2; }
+  static constexpr bool kHasLimbs = true;
   static Int dot4(Int sum, Int codes, Int x) { return _mm512_dpbusd_epi32(sum, codes, x); }
-  /// vpdpbusd wants one operand without sign: q + 128, made up for where the sum starts.
-  static Int q8_operand(Int q) { return _mm512_xor_si512(q, _mm512_set1_epi32(static_cast<int32_t>(0x80808080u))); }
-  static Int biased_operand(Int q) { return q; }
+  /// vpdpbusd wants one operand without sign: q + 128.
+  static constexpr int32_t kSignedOffset = 128;
+  static Int dot4_signed(Int sum, Int q, Int x) { return _mm512_dpbusd_epi32(sum, flip_signs(q), x); }
+  static Int dot2(Int sum, Int a, Int b) { return _mm512_dpwssd_epi32(sum, a, b); }
+  static Int flip_signs(Int q) { return _mm512_xor_si512(q, _mm512_set1_epi32(static_cast<int32_t>(0x80808080u))); }
   static Int look_up(const int8_t (&table)[16], Int codes) {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), codes);
   }
+  static Int multiply_int32(Int a, Int b) { return _mm512_mullo_epi32(a, b); }
   static Int multiply_int16(Int a, Int b) { return _mm512_mullo_epi16(a, b); }
-  static Int dot4_q8(Int sum, Int operand, Int x) { return _mm512_dpbusd_epi32(sum, operand, x); }
-  static int32_t q8_start(const ActivationBlock& block) { return block.start_q8_0; }
+  static Int round_multiply_int16(Int a, Int b) { return _mm512_mulhrs_epi16(a, b); }
+  static Int even_bytes(Int a, Int b) { return _mm512_mask_blend_epi8(0xaaaaaaaaaaaaaaaaull, a, b); }
+  static Int even_halves(Int a, Int b) { return _mm512_mask_blend_epi16(0xaaaaaaaau, a, b); }
+  static Int subtract_int16(Int a, Int b) { return _mm512_sub_epi16(a, b); }
+  template <int n>
+  static Int shift_left_int16(Int a) {
+    return _mm512_slli_epi16(a, n);
+  }
+  template <int n>
+  static Int shift_right_arithmetic_int16(Int a) {
+    return _mm512_srai_epi16(a, n);
+  }
 
   static Reg where_less(Reg a, Reg b, Reg yes, Reg no) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);

@@ -150,8 +150,8 @@ void decode_q4_k(const PackedGroup& group, int64_t first_col, int64_t col_count,
 template <class V, class Format>
 void decode_format(const PackedGroup& group, int64_t first_col, int64_t col_count, float* out) noexcept {
   typename Format::ChunkScales chunk;
-  for (int64_t col = 0; col < col_count; col += kActivationBlock, out += kActivationBlock * kLanes) {
-    const int64_t block = (first_col + col) / kActivationBlock;
+  for (int64_t col = 0; col < col_count; col += kBlockColumns, out += kBlockColumns * kLanes) {
+    const int64_t block = (first_col + col) / kBlockColumns;
     const int64_t i = block % kChunkBlocks;
     if (col == 0 || i == 0) Format::open_chunk(group.data, group.cols, block - i, chunk);
     typename V::Int operands[kSteps];
@@ -394,25 +394,27 @@ constexpr KernelTable make_table(const char* name) noexcept {
       .decode_iq2_s = decode_format<V, GridBlocks<V, quant::BlockIQ2_S>>,
       .decode_iq1_s = decode_format<V, GridBlocks<V, quant::BlockIQ1_S>>,
       .decode_iq1_m = decode_format<V, GridBlocks<V, quant::BlockIQ1_M>>,
-      .int8_q8_0 = multiply_int8<V, FormatQ8_0<V>>,
-      .int8_q4_0 = multiply_int8<V, FormatQ4_0<V>>,
-      .int8_q4_1 = multiply_int8<V, FormatQ4_1<V>>,
-      .int8_q5_0 = multiply_int8<V, FormatQ5_0<V>>,
-      .int8_q5_1 = multiply_int8<V, FormatQ5_1<V>>,
-      .int8_q2_k = multiply_int8<V, FormatQ2_K<V>>,
-      .int8_q3_k = multiply_int8<V, FormatQ3_K<V>>,
-      .int8_q4_k = multiply_int8<V, FormatQ4_K<V>>,
-      .int8_q5_k = multiply_int8<V, FormatQ5_K<V>>,
-      .int8_q6_k = multiply_int8<V, FormatQ6_K<V>>,
-      .int8_iq4_nl = multiply_int8<V, FormatIQ4_NL<V>>,
-      .int8_iq4_xs = multiply_int8<V, FormatIQ4_XS<V>>,
-      .int8_iq3_xxs = multiply_int8<V, GridBlocks<V, quant::BlockIQ3_XXS>>,
-      .int8_iq3_s = multiply_int8<V, GridBlocks<V, quant::BlockIQ3_S>>,
-      .int8_iq2_xxs = multiply_int8<V, GridBlocks<V, quant::BlockIQ2_XXS>>,
-      .int8_iq2_xs = multiply_int8<V, GridBlocks<V, quant::BlockIQ2_XS>>,
-      .int8_iq2_s = multiply_int8<V, GridBlocks<V, quant::BlockIQ2_S>>,
-      .int8_iq1_s = multiply_int8<V, GridBlocks<V, quant::BlockIQ1_S>>,
-      .int8_iq1_m = multiply_int8<V, GridBlocks<V, quant::BlockIQ1_M>>,
+      .int8_q8_0 = int8_format<V, FormatQ8_0<V>>(),
+      .int8_q4_0 = int8_format<V, FormatQ4_0<V>>(),
+      .int8_q4_1 = int8_format<V, FormatQ4_1<V>>(),
+      .int8_q5_0 = int8_format<V, FormatQ5_0<V>>(),
+      .int8_q5_1 = int8_format<V, FormatQ5_1<V>>(),
+      .int8_q2_k = int8_format<V, FormatQ2_K<V>>(),
+      .int8_q3_k = int8_format<V, FormatQ3_K<V>>(),
+      .int8_q4_k = int8_format<V, FormatQ4_K<V>>(),
+      .int8_q5_k = int8_format<V, FormatQ5_K<V>>(),
+      .int8_q6_k = int8_format<V, FormatQ6_K<V>>(),
+      .int8_iq4_nl = int8_format<V, FormatIQ4_NL<V>>(),
+      .int8_iq4_xs = int8_format<V, FormatIQ4_XS<V>>(),
+      .int8_iq3_xxs = int8_format<V, GridBlocks<V, quant::BlockIQ3_XXS>>(),
+      .int8_iq3_s = int8_format<V, GridBlocks<V, quant::BlockIQ3_S>>(),
+      .int8_iq2_xxs = int8_format<V, GridBlocks<V, quant::BlockIQ2_XXS>>(),
+      .int8_iq2_xs = int8_format<V, GridBlocks<V, quant::BlockIQ2_XS>>(),
+      .int8_iq2_s = int8_format<V, GridBlocks<V, quant::BlockIQ2_S>>(),
+      .int8_iq1_s = int8_format<V, GridBlocks<V, quant::BlockIQ1_S>>(),
+      .int8_iq1_m = int8_format<V, GridBlocks<V, quant::BlockIQ1_M>>(),
+      .int8_stream_rows = V::kStreamRows,
+      .int8_multiply = int8_multiply<V>,
       .quantize_activations = quantize_activations<V>,
       .multiply = multiply<V>,
       .combine_rows = combine_rows<V>,

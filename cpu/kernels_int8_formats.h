@@ -11,55 +11,52 @@
 namespace moraine::cpu {
 namespace {
 
-constexpr int64_t kSteps = kActivationBlock / 4;  // operands of 16 rows × 4 columns in a block of 32 columns
-constexpr int64_t kChunkBlocks = 8;               // blocks whose weights are unpacked at a time: 256 columns
+constexpr int64_t kSteps = kBlockColumns / 4;  // operands of 16 rows × 4 columns in a block of 32 columns
+constexpr int64_t kChunkBlocks = 8;            // blocks whose weights are unpacked at a time: 256 columns
 
 /// The scales of 16 rows for 32 columns: of `kDots` integer dot products, and `kMinima` minima.
 template <class V, int kDots, int kMinima>
 struct RowScales {
   typename V::Reg scale[kDots];
-  typename V::Reg shift[kDots];  // −kSumBiasValue · scale
   typename V::Reg minus_minimum[kMinima > 0 ? kMinima : 1];
 };
 
-// ---- How operands are multiplied: the part of a format that a tile of unpacked weights depends on -------------------
-// kDots integer dot products per 32 columns (2: of 16 columns each); start(): where sum `h` starts; dot(): adds 4
-// products; number<j>(): byte j of an operand as the number that it stands for.
+// ---- What operands stand for ----------------------------------------------------------------------------------------
+// kDots scales per 32 columns (2: of 16 columns each), kMinima minima; number<j>(): byte j of an operand as the number
+// that it stands for; dot(): adds 4 products of bytes, to be corrected by kOffset · Σ of what they are multiplied with.
 
 /// Integers −128 … 127.
 template <class V>
 struct SignedBytes {
   using Reg = typename V::Reg;
   using Int = typename V::Int;
-  using Arithmetic = SignedBytes;
+  static constexpr bool kSigned = true;
   static constexpr int kDots = 1;
   static constexpr int kMinima = 0;
+  static constexpr int32_t kOffset = V::kSignedOffset;
   using Scales = RowScales<V, kDots, kMinima>;
 
-  static Int start(const ActivationBlock& x, int /*h*/) { return V::set_int(V::q8_start(x)); }
-  static Int dot(Int sum, Int operand, Int x) { return V::dot4_q8(sum, operand, x); }
+  static Int dot(Int sum, Int operand, Int x) { return V::dot4_signed(sum, operand, x); }
   template <int j>
   static Reg number(Int operand) {
-    const Int q = V::q8_operand(operand);  // its own inverse
-    return V::to_float(V::template shift_right_arithmetic<24>(V::template shift_left<24 - 8 * j>(q)));
+    return V::to_float(V::template shift_right_arithmetic<24>(V::template shift_left<24 - 8 * j>(operand)));
   }
 };
 
-/// Codes that stand for themselves less kZero, with kDotCount sums and kMinimumCount minima per 32 columns.
-template <class V, int kDotCount, int kMinimumCount, int kZero>
+/// Codes that stand for themselves less kZero, with kDotCount scales and kMinimumCount minima per 32 columns. No number
+/// is beyond ±kLargestCode, nor is kZero.
+template <class V, int kDotCount, int kMinimumCount, int kZero, int kLargestCode>
 struct Codes {
   using Reg = typename V::Reg;
   using Int = typename V::Int;
-  using Arithmetic = Codes;
+  static constexpr bool kSigned = false;
   static constexpr int kDots = kDotCount;
   static constexpr int kMinima = kMinimumCount;
+  static constexpr int32_t kOffset = kZero;
+  static constexpr int kLargest = kLargestCode;
   using Scales = RowScales<V, kDots, kMinima>;
-  static_assert(kZero == 0 || (kZero == 8 && kDots == 1) || ((kZero == 32 || kZero == 64) && kDots == 2));
+  static_assert(kZero <= kLargestCode);
 
-  static Int start(const ActivationBlock& x, int h) {
-    if constexpr (kZero == 64) return V::set_int(2 * x.half_starts[h] - kSumBias);
-    return V::set_int(kZero == 0 ? kSumBias : kZero == 8 ? x.start_q4_0 : x.half_starts[h]);
-  }
   static Int dot(Int sum, Int operand, Int x) { return V::dot4(sum, operand, x); }
   template <int j>
   static Reg number(Int operand) {
@@ -122,11 +119,6 @@ inline void pair_operands(const std::byte* twos, typename V::Int (&out)[kSteps])
   }
 }
 
-template <class V>
-inline typename V::Reg shift_of(typename V::Reg scale) noexcept {
-  return V::mul(scale, V::set(-kSumBiasValue));
-}
-
 // ---- The formats ----------------------------------------------------------------------------------------------------
 // What differs between them: where 32 columns of a group lie, their scales and their operands. open_chunk() reads what
 // 256 columns have in common. kStreams groups are read side by side for 2 to 4 tokens, when the memory is the limit:
@@ -148,16 +140,16 @@ struct SmallBlocks : Multiply {
   };
 
   static void open_chunk(const std::byte* group, int64_t cols, int64_t block, ChunkScales& chunk) {
-    chunk.scales = group + cols / kActivationBlock * kCodeBytes + block * kScaleBytes;
+    chunk.scales = group + cols / kBlockColumns * kCodeBytes + block * kScaleBytes;
   }
   static const std::byte* codes(const std::byte* group, int64_t block) { return group + block * kCodeBytes; }
   static typename Multiply::Scales scales(const ChunkScales& chunk, int64_t i) {
     const std::byte* at = chunk.scales + i * kScaleBytes;
     const Reg scale = V::load_f16(at);
     if constexpr (Multiply::kMinima == 0) {
-      return {{scale}, {shift_of<V>(scale)}, {V::zero()}};
+      return {{scale}, {V::zero()}};
     } else {
-      return {{scale}, {shift_of<V>(scale)}, {V::load_f16(at + 2 * kLanes)}};
+      return {{scale}, {V::load_f16(at + 2 * kLanes)}};
     }
   }
 };
@@ -168,30 +160,29 @@ struct FormatQ8_0 : SmallBlocks<V, SignedBytes<V>, 32, 1> {
   using ChunkScales = typename SmallBlocks<V, SignedBytes<V>, 32, 1>::ChunkScales;
   static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
 #pragma GCC unroll 8
-    for (int64_t i = 0; i < kSteps; ++i) out[i] = V::q8_operand(V::load_int(codes + i * 4 * kLanes));
+    for (int64_t i = 0; i < kSteps; ++i) out[i] = V::load_int(codes + i * 4 * kLanes);
   }
 };
 
 template <class V>
-struct FormatQ4_0 : SmallBlocks<V, Codes<V, 1, 0, 8>, 16, 2> {
+struct FormatQ4_0 : SmallBlocks<V, Codes<V, 1, 0, 8, 8>, 16, 2> {
   using Int = typename V::Int;
-  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 0, 8>, 16, 2>::ChunkScales;
+  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 0, 8, 8>, 16, 2>::ChunkScales;
   static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
     nibble_operands<V>(codes, out);
   }
 };
 
 template <class V>
-struct FormatQ4_1 : SmallBlocks<V, Codes<V, 1, 1, 0>, 16, 2> {
+struct FormatQ4_1 : SmallBlocks<V, Codes<V, 1, 1, 0, 15>, 16, 2> {
   using Int = typename V::Int;
-  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 1, 0>, 16, 2>::ChunkScales;
+  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 1, 0, 15>, 16, 2>::ChunkScales;
   static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
     nibble_operands<V>(codes, out);
   }
 };
 
-/// Operands are 8·(code − 16), the scale an eighth: every product is the same, and 128 too much is what SignedBytes
-/// undoes anyway.
+/// Operands are 8·(code − 16), the scale an eighth: every product is the same.
 template <class V>
 struct FormatQ5_0 : SmallBlocks<V, SignedBytes<V>, 20, 2> {
   using Base = SmallBlocks<V, SignedBytes<V>, 20, 2>;
@@ -204,18 +195,18 @@ struct FormatQ5_0 : SmallBlocks<V, SignedBytes<V>, 20, 2> {
     for (int64_t i = 0; i < kSteps; ++i) out[i] = V::template shift_left<3>(out[i]);
     add_ones<V, 7>(codes + 16 * kLanes, out);
 #pragma GCC unroll 8
-    for (int64_t i = 0; i < kSteps; ++i) out[i] = V::biased_operand(out[i]);
+    for (int64_t i = 0; i < kSteps; ++i) out[i] = V::flip_signs(out[i]);
   }
   static typename Base::Scales scales(const ChunkScales& chunk, int64_t i) {
     const Reg scale = V::mul(V::load_f16(chunk.scales + i * Base::kScaleBytes), V::set(0.125f));
-    return {{scale}, {shift_of<V>(scale)}, {V::zero()}};
+    return {{scale}, {V::zero()}};
   }
 };
 
 template <class V>
-struct FormatQ5_1 : SmallBlocks<V, Codes<V, 1, 1, 0>, 20, 2> {
+struct FormatQ5_1 : SmallBlocks<V, Codes<V, 1, 1, 0, 31>, 20, 2> {
   using Int = typename V::Int;
-  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 1, 0>, 20, 2>::ChunkScales;
+  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 1, 0, 31>, 20, 2>::ChunkScales;
   static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
     nibble_operands<V>(codes, out);
     add_ones<V, 4>(codes + 16 * kLanes, out);
@@ -227,7 +218,7 @@ template <class V>
 inline void iq4_operands(const std::byte* codes, typename V::Int (&out)[kSteps]) noexcept {
   nibble_operands<V>(codes, out);
 #pragma GCC unroll 8
-  for (int64_t i = 0; i < kSteps; ++i) out[i] = V::q8_operand(V::look_up(quant::kIq4Values, out[i]));
+  for (int64_t i = 0; i < kSteps; ++i) out[i] = V::look_up(quant::kIq4Values, out[i]);
 }
 
 template <class V>
@@ -247,7 +238,7 @@ struct SuperBlocks : Multiply {
   static constexpr int64_t kCodeBytes = kBytes * kLanes;
   static constexpr int64_t kSuperBytes = kHeaderBytes + kChunkBlocks * kCodeBytes;
   static constexpr int64_t kTailBytes = 0;
-  static_assert(kChunkBlocks * kActivationBlock == 256 && kSuperBytes % 64 == 0);
+  static_assert(kChunkBlocks * kBlockColumns == 256 && kSuperBytes % 64 == 0);
 
   static const std::byte* super(const std::byte* group, int64_t block) {
     return group + block / kChunkBlocks * kSuperBytes;
@@ -262,9 +253,9 @@ struct SuperBlocks : Multiply {
 };
 
 /// Q4_K and Q5_K: header d, dmin, 12 bytes of scales and minima.
-template <class V, int64_t kBytes>
-struct ScaleMinBlocks : SuperBlocks<V, Codes<V, 1, 1, 0>, 16, kBytes, 2> {
-  using Base = SuperBlocks<V, Codes<V, 1, 1, 0>, 16, kBytes, 2>;
+template <class V, int64_t kBytes, int kLargestCode>
+struct ScaleMinBlocks : SuperBlocks<V, Codes<V, 1, 1, 0, kLargestCode>, 16, kBytes, 2> {
+  using Base = SuperBlocks<V, Codes<V, 1, 1, 0, kLargestCode>, 16, kBytes, 2>;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
   struct ChunkScales {
@@ -290,23 +281,23 @@ struct ScaleMinBlocks : SuperBlocks<V, Codes<V, 1, 1, 0>, 16, kBytes, 2> {
   static typename Base::Scales scales(const ChunkScales& chunk, int64_t i) {
     const Reg scale = V::mul(chunk.d, V::to_float(V::load_u8(chunk.bits + i * kLanes)));
     const Reg minimum = V::mul(chunk.dmin, V::to_float(V::load_u8(chunk.bits + (8 + i) * kLanes)));
-    return {{scale}, {shift_of<V>(scale)}, {V::negate(minimum)}};
+    return {{scale}, {V::negate(minimum)}};
   }
 };
 
 template <class V>
-struct FormatQ4_K : ScaleMinBlocks<V, 16> {
+struct FormatQ4_K : ScaleMinBlocks<V, 16, 15> {
   using Int = typename V::Int;
-  using ChunkScales = typename ScaleMinBlocks<V, 16>::ChunkScales;
+  using ChunkScales = typename ScaleMinBlocks<V, 16, 15>::ChunkScales;
   static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
     nibble_operands<V>(codes, out);
   }
 };
 
 template <class V>
-struct FormatQ5_K : ScaleMinBlocks<V, 20> {
+struct FormatQ5_K : ScaleMinBlocks<V, 20, 31> {
   using Int = typename V::Int;
-  using ChunkScales = typename ScaleMinBlocks<V, 20>::ChunkScales;
+  using ChunkScales = typename ScaleMinBlocks<V, 20, 31>::ChunkScales;
   static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
     nibble_operands<V>(codes, out);
     add_ones<V, 4>(codes + 16 * kLanes, out);
@@ -315,8 +306,8 @@ struct FormatQ5_K : ScaleMinBlocks<V, 20> {
 
 /// Q2_K: groups of 16, but scale · code is at most 45: with it as operand there is one sum of 32 columns, of scale d.
 template <class V>
-struct FormatQ2_K : SuperBlocks<V, Codes<V, 1, 2, 0>, 20, 8, 2> {
-  using Base = SuperBlocks<V, Codes<V, 1, 2, 0>, 20, 8, 2>;
+struct FormatQ2_K : SuperBlocks<V, Codes<V, 1, 2, 0, 45>, 20, 8, 2> {
+  using Base = SuperBlocks<V, Codes<V, 1, 2, 0, 45>, 20, 8, 2>;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
   struct ChunkScales {
@@ -345,14 +336,14 @@ struct FormatQ2_K : SuperBlocks<V, Codes<V, 1, 2, 0>, 20, 8, 2> {
       const Int bits = V::load_u8(chunk.bits + (2 * i + h) * kLanes);
       return V::mul(chunk.minus_dmin, V::to_float(V::template shift_right<4>(bits)));
     };
-    return {{chunk.d}, {shift_of<V>(chunk.d)}, {minus_minimum(0), minus_minimum(1)}};
+    return {{chunk.d}, {minus_minimum(0), minus_minimum(1)}};
   }
 };
 
 /// Operands are 8·code, so that the zero is 32 as for Q6_K; the scale is an eighth.
 template <class V>
-struct FormatQ3_K : SuperBlocks<V, Codes<V, 2, 0, 32>, 12, 12, 2> {
-  using Base = SuperBlocks<V, Codes<V, 2, 0, 32>, 12, 12, 2>;
+struct FormatQ3_K : SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 12, 12, 2> {
+  using Base = SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 12, 12, 2>;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
   static constexpr int64_t kTailBytes = 2 * kLanes / kChunkBlocks;
@@ -384,13 +375,13 @@ struct FormatQ3_K : SuperBlocks<V, Codes<V, 2, 0, 32>, 12, 12, 2> {
       return V::mul(chunk.d, V::to_float(V::subtract(V::load_u8(chunk.bits + (2 * i + h) * kLanes), 32)));
     };
     const Reg first = scale(0), second = scale(1);
-    return {{first, second}, {shift_of<V>(first), shift_of<V>(second)}, {V::zero()}};
+    return {{first, second}, {V::zero()}};
   }
 };
 
 template <class V>
-struct FormatQ6_K : SuperBlocks<V, Codes<V, 2, 0, 32>, 16, 24, 1> {
-  using Base = SuperBlocks<V, Codes<V, 2, 0, 32>, 16, 24, 1>;
+struct FormatQ6_K : SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 16, 24, 1> {
+  using Base = SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 16, 24, 1>;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
   static constexpr int64_t kTailBytes = 2 * kLanes / kChunkBlocks;
@@ -416,7 +407,7 @@ struct FormatQ6_K : SuperBlocks<V, Codes<V, 2, 0, 32>, 16, 24, 1> {
       return V::mul(chunk.d, V::to_float(V::template shift_right_arithmetic<24>(bytes)));
     };
     const Reg first = scale(0), second = scale(1);
-    return {{first, second}, {shift_of<V>(first), shift_of<V>(second)}, {V::zero()}};
+    return {{first, second}, {V::zero()}};
   }
 };
 
@@ -454,7 +445,7 @@ struct FormatIQ4_XS : SuperBlocks<V, SignedBytes<V>, 8, 16, 2> {
   }
   static typename Base::Scales scales(const ChunkScales& chunk, int64_t i) {
     const Reg scale = V::load(chunk.scales + i * kLanes);
-    return {{scale}, {shift_of<V>(scale)}, {V::zero()}};
+    return {{scale}, {V::zero()}};
   }
 };
 
@@ -462,8 +453,8 @@ struct FormatIQ4_XS : SuperBlocks<V, SignedBytes<V>, 8, 16, 2> {
 /// longer than memory does to bring them, so that nothing is gained by taking them straight from the stream (kStreams =
 /// 0): they are always unpacked first. Where 16 weights have a scale of their own, codes are 64 more than the weights.
 template <class V, class Block>
-struct GridBlocks : std::conditional_t<quant::kHasSixteenScales<Block>, Codes<V, 2, 0, 64>, SignedBytes<V>> {
-  using Base = std::conditional_t<quant::kHasSixteenScales<Block>, Codes<V, 2, 0, 64>, SignedBytes<V>>;
+struct GridBlocks : std::conditional_t<quant::kHasSixteenScales<Block>, Codes<V, 2, 0, 64, 64>, SignedBytes<V>> {
+  using Base = std::conditional_t<quant::kHasSixteenScales<Block>, Codes<V, 2, 0, 64, 64>, SignedBytes<V>>;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
   static constexpr int kStreams = 0;
@@ -501,16 +492,15 @@ struct GridBlocks : std::conditional_t<quant::kHasSixteenScales<Block>, Codes<V,
 #pragma GCC unroll 8
     for (int64_t step = 0; step < kSteps; ++step) {
       out[step] = V::load_int(quads + step * 4 * kLanes);
-      if constexpr (Base::kDots == 1) out[step] = V::q8_operand(out[step]);
     }
   }
   static typename Base::Scales scales(const ChunkScales& chunk, int64_t i) {
     const Reg first = V::load(chunk.scales + i * Base::kDots * kLanes);
     if constexpr (Base::kDots == 1) {
-      return {{first}, {shift_of<V>(first)}, {V::zero()}};
+      return {{first}, {V::zero()}};
     } else {
       const Reg second = V::load(chunk.scales + (i * 2 + 1) * kLanes);
-      return {{first, second}, {shift_of<V>(first), shift_of<V>(second)}, {V::zero()}};
+      return {{first, second}, {V::zero()}};
     }
   }
 };

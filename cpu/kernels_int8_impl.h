@@ -4,79 +4,125 @@
 
 // The int8 kernels, written once over `V` as in kernels_impl.h (which says what V provides and why everything here is
 // in an anonymous namespace). Additionally V has: set_int to_int max_int add_int largest sum store_int store_int8
-// prefetch; dot4(sum, codes, x): sum + Σ of 4 products per lane, codes 0 … 15; q8_operand, dot4_q8, q8_start: the same
-// for signed weights; biased_operand(q + 128) = q8_operand(q); look_up(16 bytes, codes); multiply_int16; kStreamTokens:
-// up to so many tokens weights are used straight from memory; kInt8Tokens, int8_groups(tokens): the tile of sums that
-// fits the registers.
-//
-// A sum of products starts at kSumBias, so that its bits are the f32 number kSumBiasValue + dot: one fma by
-// (scale, −kSumBiasValue · scale), both exact, gives dot · scale rounded once and no conversion is needed.
+// prefetch where_less; dot4(sum, codes, x): sum + Σ of 4 products of bytes per lane, codes 0 … 127; dot4_signed: codes
+// −128 … 127, of which kSignedOffset · Σ x must be subtracted; dot2: of 2 products of 16-bit integers; flip_signs:
+// bytes
+// + 128; look_up(16 bytes, codes); multiply_int32; for 16-bit integers multiply_int16, round_multiply_int16 (a·b / 2^15
+// rounded), subtract_int16, even_bytes and even_halves(a, b): bytes or
+// 16-bit integers of a where their number is even, of b where it is odd; shift_left_int16<n>,
+// shift_right_arithmetic_int16<n>; kStreamRows: up to so many rows weights are used straight from memory; kPanelRows,
+// panel_groups(rows): the tile of sums that fits the registers.
 namespace moraine::cpu {
 namespace {
 
-/// Four activations in every lane.
+// ---- Weights as integers (Int8Format) -------------------------------------------------------------------------------
+
+constexpr float kWeightRange = 32730.0f;  // of codes: leaves room for what rounding adds
+
+/// In both 16-bit halves of every lane.
 template <class V>
-inline typename V::Int four_activations(const ActivationBlock& x, int64_t step) noexcept {
-  int32_t four;
-  __builtin_memcpy(&four, x.q + 4 * step, 4);
-  return V::set_int(four);
+inline typename V::Int both_halves(typename V::Int a) noexcept {
+  return V::even_halves(a, V::template shift_left<16>(a));
 }
 
-/// What one integer dot product adds to a row's f32 sum.
+template <class V>
+inline typename V::Reg magnitude(typename V::Reg a) noexcept {
+  return V::as_float(V::bit_and(V::as_int(a), 0x7fffffff));
+}
+
+/// 1 / a, or 0 where a is 0.
+template <class V>
+inline typename V::Reg inverse_of(typename V::Reg numerator, typename V::Reg a) noexcept {
+  return V::where_less(V::zero(), a, V::div(numerator, a), V::zero());
+}
+
+/// The integer scales of 16 rows for 256 columns.
 template <class V, class Format>
-inline typename V::Reg add_dot(typename V::Reg sum, typename V::Int dot, const typename Format::Scales& rows, int h,
-                               const ActivationBlock& x) noexcept {
-  return V::fma(V::fma(V::as_float(dot), rows.scale[h], rows.shift[h]), V::set(x.scale), sum);
-}
+struct IntegerScales {
+  static constexpr int kHalves = Format::kDots;
 
-/// What the minima of 32 columns add, after the dot products.
-template <class V, class Format>
-inline typename V::Reg add_minima(typename V::Reg sum, const typename Format::Scales& rows,
-                                  const ActivationBlock& x) noexcept {
-  if constexpr (Format::kMinima == 1) return V::fma(rows.minus_minimum[0], V::set(x.scaled_sum), sum);
-  if constexpr (Format::kMinima == 2) {
-    sum = V::fma(rows.minus_minimum[0], V::set(x.half_scaled_sums[0]), sum);
-    return V::fma(rows.minus_minimum[1], V::set(x.half_scaled_sums[1]), sum);
-  }
-  return sum;
-}
+  typename V::Reg d;
+  /// [8 blocks][halves][16]: s, in both halves of a lane if weights are signed bytes
+  alignas(64) std::byte scale[kChunkBlocks * kHalves * 64];
+  /// Codes: [8 blocks][16][2 int16]: what is subtracted in columns 0 … 15 and 16 … 31
+  alignas(64) std::byte subtrahend[Format::kSigned ? 64 : kChunkBlocks * 64];
 
-/// Integer dot product `h` of 32 columns, in two chains if only they keep the multipliers busy.
-template <class V, class Format, bool kTwoChains>
-inline typename V::Int dot_block(const typename V::Int (&operands)[kSteps], const ActivationBlock& block,
-                                 int h) noexcept {
-  constexpr int64_t kDotSteps = kSteps / Format::kDots;
-  const int64_t begin = h * kDotSteps;
-  auto sum = Format::start(block, h);
-  if constexpr (kTwoChains && Format::kDots == 1) {
-    auto second = V::set_int(0);
-#pragma GCC unroll 8
-    for (int64_t step = 0; step < kSteps; step += 2) {
-      sum = Format::dot(sum, operands[step], four_activations<V>(block, step));
-      second = Format::dot(second, operands[step + 1], four_activations<V>(block, step + 1));
-    }
-    return V::add_int(sum, second);
-  }
-#pragma GCC unroll 8
-  for (int64_t step = 0; step < kDotSteps; ++step) {
-    sum = Format::dot(sum, operands[begin + step], four_activations<V>(block, begin + step));
-  }
-  return sum;
-}
-
-/// What 32 columns add to a row's f32 sum.
-template <class V, class Format, bool kTwoChains>
-inline typename V::Reg add_block(typename V::Reg sum, const typename V::Int (&operands)[kSteps],
-                                 const typename Format::Scales& rows, const ActivationBlock& block) noexcept {
+  /// Of `count` ≤ kChunkBlocks blocks.
+  void derive(const typename Format::ChunkScales& chunk, int64_t count) noexcept {
+    typename Format::Scales rows[kChunkBlocks];
+    auto largest = V::zero(), largest_minimum = V::zero();
+    for (int64_t i = 0; i < count; ++i) {
+      rows[i] = Format::scales(chunk, i);
 #pragma GCC unroll 2
-  for (int h = 0; h < Format::kDots; ++h) {
-    sum = add_dot<V, Format>(sum, dot_block<V, Format, kTwoChains>(operands, block, h), rows, h, block);
+      for (int h = 0; h < Format::kDots; ++h) largest = V::max(largest, magnitude<V>(rows[i].scale[h]));
+#pragma GCC unroll 2
+      for (int m = 0; m < Format::kMinima; ++m) {
+        largest_minimum = V::max(largest_minimum, magnitude<V>(rows[i].minus_minimum[m]));
+      }
+    }
+    if constexpr (Format::kSigned) {
+      d = V::mul(largest, V::set(128.0f / 32767.0f));
+      const auto inverse = inverse_of<V>(V::set(32767.0f), largest);
+      for (int64_t i = 0; i < count; ++i) {
+        V::store_int(scale + i * 64, both_halves<V>(V::to_int(V::mul(rows[i].scale[0], inverse))));
+      }
+    } else {
+      const auto range = V::add(V::mul(largest, V::set(static_cast<float>(Format::kLargest))), largest_minimum);
+      d = V::mul(range, V::set(1.0f / kWeightRange));
+      const auto inverse = inverse_of<V>(V::set(1.0f), d);
+      for (int64_t i = 0; i < count; ++i) {
+        typename V::Int minus[2];
+#pragma GCC unroll 2
+        for (int h = 0; h < Format::kDots; ++h) {
+          const auto s = V::to_int(V::mul(rows[i].scale[h], inverse));
+          V::store_int(scale + (i * kHalves + h) * 64, s);
+          minus[h] = V::multiply_int32(s, V::set_int(Format::kOffset));
+        }
+        if constexpr (Format::kDots == 1) minus[1] = minus[0];
+#pragma GCC unroll 2
+        for (int h = 0; h < 2 && Format::kMinima > 0; ++h) {
+          const auto m = V::to_int(V::mul(rows[i].minus_minimum[h * Format::kMinima / 2], inverse));
+          minus[h] = V::subtract_int(minus[h], m);
+        }
+        V::store_int(subtrahend + i * 64, V::even_halves(minus[0], V::template shift_left<16>(minus[1])));
+      }
+    }
   }
-  return add_minima<V, Format>(sum, rows, block);
+
+  typename V::Int scale_at(int64_t block, int h) const {
+    return V::load_int(scale + (block * kHalves + h) * 64);
+  }
+  typename V::Int subtrahend_at(int64_t block) const {
+    return V::load_int(subtrahend + block * 64);
+  }
+};
+
+/// Four columns of 16 rows: columns 0 and 2 in the halves of `even`'s lanes, 1 and 3 in those of `odd`'s.
+template <class V>
+struct WeightQuads {
+  typename V::Int even, odd;
+};
+
+/// Signed bytes · scale, a 16-bit fraction in both halves.
+template <class V>
+inline WeightQuads<V> scale_signed(typename V::Int bytes, typename V::Int scale) noexcept {
+  return {V::round_multiply_int16(V::template shift_left_int16<8>(bytes), scale),
+          V::round_multiply_int16(V::bit_and(bytes, static_cast<int32_t>(0xff00ff00u)), scale)};
 }
 
-/// How far ahead of its use each stream is prefetched, and how many groups are read side by side for one token
-/// (measured: docs/kernels.md).
+/// Codes · scale − minus, both in both halves.
+template <class V>
+inline WeightQuads<V> scale_codes(typename V::Int codes, typename V::Int scale, typename V::Int minus) noexcept {
+  const auto even = V::bit_and(codes, 0x00ff00ff);
+  const auto odd = V::bit_and(V::template shift_right<8>(codes), 0x00ff00ff);
+  return {V::subtract_int16(V::multiply_int16(even, scale), minus),
+          V::subtract_int16(V::multiply_int16(odd, scale), minus)};
+}
+
+// ---- Few rows of activations: weights from memory -------------------------------------------------------------------
+
+/// How far ahead of its use each stream is prefetched, and how many groups are read side by side for one row of
+/// activations (measured: docs/kernels.md).
 constexpr int64_t kPrefetchBytes = 1600;
 constexpr int kDecodeStreams = 4;
 
@@ -95,293 +141,351 @@ inline void prefetch_block(const std::byte* group, int64_t blocks, int64_t block
   }
 }
 
-/// `kGroups` groups side by side for `kTokens` tokens, straight from the packed bytes, each read once and in order.
-/// Towards their end the beginning of the next kGroups groups is prefetched: they are this thread's next, or nobody's.
-template <class V, class Format, int kGroups, int kTokens>
-void stream_groups(const std::byte* group, int64_t group_bytes, int64_t cols, const ActivationBlock* const* x,
-                   float* out, int64_t out_stride) noexcept {
+/// Four activations in every lane.
+template <class V>
+inline typename V::Int four_bytes(const void* from) noexcept {
+  int32_t four;
+  __builtin_memcpy(&four, from, 4);
+  return V::set_int(four);
+}
+
+/// What a row of activations has of 256 columns.
+struct ActivationColumns {
+  const int8_t* q;
+  const int16_t* pairs;
+  int64_t quarter_stride;  // from 64 columns to the next
+  const int16_t* minus_sums;
+  float scale;
+
+  ActivationColumns() = default;
+  ActivationColumns(const Int8Rows& rows, int64_t row, int64_t group) noexcept
+      : q(rows.q + rows.q_at(row, group, 0)),
+        pairs(rows.pairs == nullptr ? nullptr : rows.pairs + rows.q_at(row, group, 0)),
+        quarter_stride(rows.tile_rows(row) * 64),
+        minus_sums(rows.minus_sums + 16 * rows.at(row, group)),
+        scale(rows.scales[rows.at(row, group)]) {}
+
+  /// Columns 32·block + 4·step ….
+  const int8_t* four(int64_t block, int64_t step) const {
+    return q + block / 2 * quarter_stride + block % 2 * 32 + 4 * step;
+  }
+  /// The first or the second two of them.
+  const int16_t* two(int64_t block, int64_t step, int odd) const {
+    return pairs + block / 2 * quarter_stride + odd * 32 + block % 2 * 16 + 2 * step;
+  }
+};
+
+/// sum + Σ w·q over 32 columns.
+template <class V, class Format>
+inline typename V::Int add_codes(typename V::Int sum, const typename V::Int (&operands)[kSteps],
+                                 const IntegerScales<V, Format>& scales, int64_t block,
+                                 const ActivationColumns& x) noexcept {
+  constexpr int64_t kDotSteps = kSteps / Format::kDots;
+#pragma GCC unroll 2
+  for (int h = 0; h < Format::kDots; ++h) {
+    auto dot = V::set_int(0);
+#pragma GCC unroll 8
+    for (int64_t step = h * kDotSteps; step < (h + 1) * kDotSteps; ++step) {
+      dot = V::dot4(dot, operands[step], four_bytes<V>(x.four(block, step)));
+    }
+    sum = V::add_int(sum, V::multiply_int32(dot, scales.scale_at(block, h)));
+  }
+  return V::dot2(sum, scales.subtrahend_at(block), four_bytes<V>(x.minus_sums + 2 * block));
+}
+
+/// `kGroups` groups side by side for `kRows` rows of activations, straight from the packed bytes, each read once and in
+/// order. Towards their end the beginning of the next kGroups groups is prefetched: they are this thread's next, or
+/// nobody's.
+template <class V, class Format, int kGroups, int kRows>
+void stream_groups(const std::byte* data, int64_t group_bytes, const Int8Rows& rows, float* out,
+                   int64_t out_stride) noexcept {
   constexpr int64_t kAheadBlocks = kPrefetchBytes / kStreamBlockBytes<Format>;
-  const int64_t blocks = cols / kActivationBlock;
-  typename V::Reg sum[kGroups][kTokens];
+  const int64_t blocks = rows.cols / kBlockColumns;
+  typename V::Reg total[kGroups][kRows];
 #pragma GCC unroll 8
   for (int g = 0; g < kGroups; ++g) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) sum[g][t] = V::zero();
+    for (int t = 0; t < kRows; ++t) total[g][t] = V::zero();
   }
   for (int64_t first = 0; first < blocks; first += kChunkBlocks) {
-    typename Format::ChunkScales chunk[kGroups];
-#pragma GCC unroll 8
-    for (int g = 0; g < kGroups; ++g) Format::open_chunk(group + g * group_bytes, cols, first, chunk[g]);
-    const std::byte* chunk_codes = Format::codes(group, first);
     const int64_t count = blocks - first < kChunkBlocks ? blocks - first : kChunkBlocks;
+    typename Format::ChunkScales chunk[kGroups];
+    IntegerScales<V, Format> scales[kGroups];
+    typename V::Int sum[kGroups][kRows];
+    ActivationColumns x[kRows];
+#pragma GCC unroll 8
+    for (int t = 0; t < kRows; ++t) x[t] = ActivationColumns(rows, t, first / kChunkBlocks);
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; ++g) {
+      Format::open_chunk(data + g * group_bytes, rows.cols, first, chunk[g]);
+      scales[g].derive(chunk[g], count);
+#pragma GCC unroll 8
+      for (int t = 0; t < kRows; ++t) sum[g][t] = V::set_int(0);
+    }
+    const std::byte* codes = Format::codes(data, first);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t ahead = first + i + kAheadBlocks;
-      const bool in_group = ahead < blocks;
-      const std::byte* ahead_group = in_group ? group : group + kGroups * group_bytes;
-      const int64_t ahead_block = in_group ? ahead : ahead - blocks;
+      const bool inside = ahead < blocks;
+      const std::byte* ahead_data = inside ? data : data + kGroups * group_bytes;
+      const int64_t ahead_block = inside ? ahead : ahead - blocks;
 #pragma GCC unroll 8
       for (int g = 0; g < kGroups; ++g) {
-        prefetch_block<V, Format>(ahead_group + g * group_bytes, blocks, ahead_block);
+        prefetch_block<V, Format>(ahead_data + g * group_bytes, blocks, ahead_block);
         typename V::Int operands[kSteps];
-        Format::operands(chunk_codes + g * group_bytes + i * Format::kCodeBytes, chunk[g], i, operands);
-        const typename Format::Scales rows = Format::scales(chunk[g], i);
+        Format::operands(codes + g * group_bytes + i * Format::kCodeBytes, chunk[g], i, operands);
+        if constexpr (Format::kSigned) {
+          const auto scale = scales[g].scale_at(i, 0);
 #pragma GCC unroll 8
-        for (int t = 0; t < kTokens; ++t) {
-          const ActivationBlock& block = x[t][first + i];
-          sum[g][t] = add_block<V, Format, kTokens <= 2>(sum[g][t], operands, rows, block);
+          for (int64_t step = 0; step < kSteps; ++step) {
+            const auto weights = scale_signed<V>(operands[step], scale);
+#pragma GCC unroll 8
+            for (int t = 0; t < kRows; ++t) {
+              sum[g][t] = V::dot2(sum[g][t], weights.even, four_bytes<V>(x[t].two(i, step, 0)));
+              sum[g][t] = V::dot2(sum[g][t], weights.odd, four_bytes<V>(x[t].two(i, step, 1)));
+            }
+          }
+        } else {
+#pragma GCC unroll 8
+          for (int t = 0; t < kRows; ++t) sum[g][t] = add_codes<V, Format>(sum[g][t], operands, scales[g], i, x[t]);
         }
+      }
+    }
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
+      for (int t = 0; t < kRows; ++t) {
+        total[g][t] = V::fma(V::mul(V::to_float(sum[g][t]), scales[g].d), V::set(x[t].scale), total[g][t]);
       }
     }
   }
 #pragma GCC unroll 8
   for (int g = 0; g < kGroups; ++g) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) V::store(out + t * out_stride + g * kLanes, sum[g][t]);
+    for (int t = 0; t < kRows; ++t) V::store(out + t * out_stride + g * kLanes, total[g][t]);
   }
 }
 
 /// Groups `first` to the last, `kGroups` at a time, the rest by halves.
-template <class V, class Format, int kGroups, int kTokens>
-void stream_all(const PackedGroups& groups, int64_t first, const ActivationBlock* const* x, float* out,
+template <class V, class Format, int kGroups, int kRows>
+void stream_all(const PackedGroups& groups, int64_t first, const Int8Rows& rows, float* out,
                 int64_t out_stride) noexcept {
   int64_t g = first;
   for (; g + kGroups <= groups.group_count; g += kGroups) {
-    stream_groups<V, Format, kGroups, kTokens>(groups.data + g * groups.group_bytes, groups.group_bytes, groups.cols, x,
-                                               out + g * kLanes, out_stride);
+    stream_groups<V, Format, kGroups, kRows>(groups.data + g * groups.group_bytes, groups.group_bytes, rows,
+                                             out + g * kLanes, out_stride);
   }
   if constexpr (kGroups > 1) {
-    if (g < groups.group_count) stream_all<V, Format, kGroups / 2, kTokens>(groups, g, x, out, out_stride);
+    if (g < groups.group_count) stream_all<V, Format, kGroups / 2, kRows>(groups, g, rows, out, out_stride);
   }
 }
 
-/// Unpacked weights of a group: per block of 32 columns kSteps operands, then scales, shifts and −minima (up to 4), 64
-/// bytes each.
-constexpr int64_t kPanelBlockBytes = (kSteps + 4) * 64;
-constexpr int64_t kPanelGroupBytes = kChunkBlocks * kPanelBlockBytes;
-constexpr int64_t kPanelGroupCount = 4;
-static_assert(kPanelGroupCount * kPanelGroupBytes <= kInt8PanelBytes);
-
-template <class V, class Format>
-void store_scales(const typename Format::Scales& rows, float* panel) noexcept {
-#pragma GCC unroll 2
-  for (int h = 0; h < Format::kDots; ++h) {
-    V::store(panel + 2 * h * kLanes, rows.scale[h]);
-    V::store(panel + (2 * h + 1) * kLanes, rows.shift[h]);
+/// All groups for `rows`.count ≤ kRows rows of activations.
+template <class V, class Format, int kRows>
+void stream_rows(const PackedGroups& groups, const Int8Rows& rows, float* out, int64_t out_stride) noexcept {
+  if (rows.count == kRows) {
+    constexpr int kGroups = kRows == 1 ? kDecodeStreams : kRows <= 4 ? Format::kStreams : 1;
+    stream_all<V, Format, kGroups, kRows>(groups, 0, rows, out, out_stride);
+  } else if constexpr (kRows > 1) {
+    stream_rows<V, Format, kRows - 1>(groups, rows, out, out_stride);
   }
-#pragma GCC unroll 2
-  for (int m = 0; m < Format::kMinima; ++m) V::store(panel + (2 * Format::kDots + m) * kLanes, rows.minus_minimum[m]);
 }
 
-template <class V, class Format>
-typename Format::Scales load_scales(const float* panel) noexcept {
-  typename Format::Scales rows;
-#pragma GCC unroll 2
-  for (int h = 0; h < Format::kDots; ++h) {
-    rows.scale[h] = V::load(panel + 2 * h * kLanes);
-    rows.shift[h] = V::load(panel + (2 * h + 1) * kLanes);
+// ---- Many rows of activations: weights unpacked ---------------------------------------------------------------------
+// A panel has, per four columns, the 16-bit weights of WeightQuads in 128 bytes; for matrix units their upper bytes
+// (signed) as [4][16 k][16 rows][4] and then their lower bytes (unsigned) in the same order.
+
+constexpr int64_t kPanelWeightBytes = kInt8Columns * kLanes * 2;
+static_assert(kInt8PanelBytes == kPanelWeightBytes + kLanes * 4);
+
+template <class V, bool kLimbs>
+inline void store_quads(const WeightQuads<V>& weights, std::byte* panel, int64_t quad) noexcept {
+  if constexpr (kLimbs) {
+    const auto low = V::even_bytes(weights.even, V::template shift_left_int16<8>(weights.odd));
+    const auto high = V::even_bytes(V::template shift_right<8>(weights.even), weights.odd);
+    V::store_int(panel + quad * 64, high);
+    V::store_int(panel + kPanelWeightBytes / 2 + quad * 64, low);
+  } else {
+    V::store_int(panel + quad * 128, weights.even);
+    V::store_int(panel + quad * 128 + 64, weights.odd);
   }
-#pragma GCC unroll 2
-  for (int m = 0; m < Format::kMinima; ++m) rows.minus_minimum[m] = V::load(panel + (2 * Format::kDots + m) * kLanes);
-  return rows;
 }
 
-/// `count` ≤ kChunkBlocks blocks of a group.
-template <class V, class Format>
-void unpack_chunk(const std::byte* group, int64_t cols, int64_t first, int64_t count, std::byte* panel) noexcept {
+/// Int8Format::unpack.
+template <class V, class Format, bool kLimbs>
+void int8_unpack(const std::byte* data, int64_t cols, int64_t group, const std::byte* ahead,
+                 std::byte* panel) noexcept {
+  constexpr int64_t kLines = kStreamBlockBytes<Format> / 2 / 64 + 1;  // of a block's share
+  const int64_t blocks = cols / kBlockColumns, first = group * kChunkBlocks;
+  const int64_t count = blocks - first < kChunkBlocks ? blocks - first : kChunkBlocks;
   typename Format::ChunkScales chunk;
-  Format::open_chunk(group, cols, first, chunk);
-  for (int64_t i = 0; i < count; ++i, panel += kPanelBlockBytes) {
+  IntegerScales<V, Format> scales;
+  Format::open_chunk(data, cols, first, chunk);
+  scales.derive(chunk, count);
+  for (int64_t i = 0; i < count; ++i, ahead += kStreamBlockBytes<Format> / 2) {
+#pragma GCC unroll 16
+    for (int64_t line = 0; line < kLines; ++line) V::prefetch(ahead + line * 64);
     typename V::Int operands[kSteps];
-    Format::operands(Format::codes(group, first + i), chunk, i, operands);
+    Format::operands(Format::codes(data, first + i), chunk, i, operands);
+    if constexpr (Format::kSigned) {
+      const auto scale = scales.scale_at(i, 0);
 #pragma GCC unroll 8
-    for (int64_t step = 0; step < kSteps; ++step) V::store_int(panel + step * 64, operands[step]);
-    store_scales<V, Format>(Format::scales(chunk, i), reinterpret_cast<float*>(panel + kSteps * 64));
-  }
-}
-
-/// acc[t][16g + lane] continued over `count` unpacked blocks: kGroups × kTokens sums in registers.
-template <class V, class Format, int kGroups, int kTokens>
-void int8_tile(const std::byte* panel, int64_t count, const ActivationBlock* const* x, int64_t first, float* acc,
-               int64_t acc_stride) noexcept {
-  const ActivationBlock* blocks[kTokens];
-  typename V::Reg sum[kGroups][kTokens];
-#pragma GCC unroll 8
-  for (int t = 0; t < kTokens; ++t) {
-    blocks[t] = x[t] + first;
-#pragma GCC unroll 8
-    for (int g = 0; g < kGroups; ++g) sum[g][t] = V::load(acc + t * acc_stride + g * kLanes);
-  }
-  for (int64_t i = 0; i < count; ++i, panel += kPanelBlockBytes) {
-#pragma GCC unroll 2
-    for (int h = 0; h < Format::kDots; ++h) {
-      constexpr int64_t kDotSteps = kSteps / Format::kDots;
-      typename V::Int dot[kGroups][kTokens];
-#pragma GCC unroll 8
-      for (int t = 0; t < kTokens; ++t) {
-        const auto start = Format::start(blocks[t][i], h);
-#pragma GCC unroll 8
-        for (int g = 0; g < kGroups; ++g) dot[g][t] = start;
+      for (int64_t step = 0; step < kSteps; ++step) {
+        store_quads<V, kLimbs>(scale_signed<V>(operands[step], scale), panel, i * kSteps + step);
       }
-#pragma GCC unroll 8
-      for (int64_t step = h * kDotSteps; step < (h + 1) * kDotSteps; ++step) {
-        typename V::Int operand[kGroups];
-#pragma GCC unroll 8
-        for (int g = 0; g < kGroups; ++g) operand[g] = V::load_int(panel + g * kPanelGroupBytes + step * 64);
-#pragma GCC unroll 8
-        for (int t = 0; t < kTokens; ++t) {
-          const auto four = four_activations<V>(blocks[t][i], step);
-#pragma GCC unroll 8
-          for (int g = 0; g < kGroups; ++g) dot[g][t] = Format::dot(dot[g][t], operand[g], four);
+    } else {
+      const auto subtrahend = scales.subtrahend_at(i);
+#pragma GCC unroll 2
+      for (int64_t h = 0; h < 2; ++h) {
+        const auto scale = both_halves<V>(scales.scale_at(i, Format::kDots == 1 ? 0 : static_cast<int>(h)));
+        const auto minus = both_halves<V>(h == 0 ? subtrahend : V::template shift_right<16>(subtrahend));
+#pragma GCC unroll 4
+        for (int64_t step = 4 * h; step < 4 * h + 4; ++step) {
+          store_quads<V, kLimbs>(scale_codes<V>(operands[step], scale, minus), panel, i * kSteps + step);
         }
       }
+    }
+  }
+  V::store(reinterpret_cast<float*>(panel + kPanelWeightBytes), scales.d);
+}
+
+/// kGroups × kRows sums in registers.
+template <class V, int kGroups, int kRows>
+void int8_tile(const std::byte* panel, const Int8Rows& rows, int64_t row, int64_t group, float* acc,
+               int64_t acc_stride) noexcept {
+  ActivationColumns x[kRows];
+  typename V::Int sum[kGroups][kRows];
 #pragma GCC unroll 8
-      for (int g = 0; g < kGroups; ++g) {
-        const auto rows =
-            load_scales<V, Format>(reinterpret_cast<const float*>(panel + g * kPanelGroupBytes + kSteps * 64));
+  for (int t = 0; t < kRows; ++t) {
+    x[t] = ActivationColumns(rows, row + t, group);
 #pragma GCC unroll 8
-        for (int t = 0; t < kTokens; ++t) {
-          sum[g][t] = add_dot<V, Format>(sum[g][t], dot[g][t], rows, h, blocks[t][i]);
-          if (h == Format::kDots - 1) sum[g][t] = add_minima<V, Format>(sum[g][t], rows, blocks[t][i]);
+    for (int g = 0; g < kGroups; ++g) sum[g][t] = V::set_int(0);
+  }
+  const int64_t left = rows.cols - group * kInt8Columns;
+  const int64_t blocks = (left < kInt8Columns ? left : kInt8Columns) / kBlockColumns;
+  for (int64_t block = 0; block < blocks; ++block) {
+#pragma GCC unroll 8
+    for (int64_t step = 0; step < kSteps; ++step) {
+#pragma GCC unroll 2
+      for (int odd = 0; odd < 2; ++odd) {
+        typename V::Int weights[kGroups];
+#pragma GCC unroll 8
+        for (int g = 0; g < kGroups; ++g) {
+          weights[g] = V::load_int(panel + g * kInt8PanelBytes + (block * kSteps + step) * 128 + odd * 64);
+        }
+#pragma GCC unroll 8
+        for (int t = 0; t < kRows; ++t) {
+          const auto two = four_bytes<V>(x[t].two(block, step, odd));
+#pragma GCC unroll 8
+          for (int g = 0; g < kGroups; ++g) sum[g][t] = V::dot2(sum[g][t], weights[g], two);
         }
       }
     }
   }
 #pragma GCC unroll 8
-  for (int t = 0; t < kTokens; ++t) {
+  for (int g = 0; g < kGroups; ++g) {
+    const auto d = V::load(reinterpret_cast<const float*>(panel + g * kInt8PanelBytes + kPanelWeightBytes));
 #pragma GCC unroll 8
-    for (int g = 0; g < kGroups; ++g) V::store(acc + t * acc_stride + g * kLanes, sum[g][t]);
+    for (int t = 0; t < kRows; ++t) {
+      float* at = acc + t * acc_stride + g * kLanes;
+      V::store(at, V::fma(V::mul(V::to_float(sum[g][t]), d), V::set(x[t].scale), V::load(at)));
+    }
   }
 }
 
-/// Part `tile` of `tiles` of the next 256 columns is brought into the cache while a tile is computed.
-template <class V, class Format>
-void prefetch_chunk(const PackedGroups& groups, int64_t group_count, int64_t first, int64_t tile,
-                    int64_t tiles) noexcept {
-  constexpr int64_t kLines = (Format::kHeaderBytes + kChunkBlocks * Format::kCodeBytes) / 64;
-  for (int64_t g = 0; g < group_count; ++g) {
-    const std::byte* chunk = Format::codes(groups.data + g * groups.group_bytes, first) - Format::kHeaderBytes;
-    for (int64_t line = tile * kLines / tiles; line < (tile + 1) * kLines / tiles; ++line)
-      V::prefetch(chunk + 64 * line);
-  }
-}
-
-/// All groups of a panel for `kTokens` tokens, `kGroups` at a time, the rest by halves.
-template <class V, class Format, int kGroups, int kTokens>
-void int8_groups(const std::byte* panel, int64_t group, int64_t group_count, int64_t count,
-                 const ActivationBlock* const* x, int64_t first, float* acc, int64_t acc_stride) noexcept {
-  for (; group + kGroups <= group_count; group += kGroups) {
-    int8_tile<V, Format, kGroups, kTokens>(panel + group * kPanelGroupBytes, count, x, first, acc + group * kLanes,
-                                           acc_stride);
+/// All groups of a panel for `kRows` rows, `kGroups` at a time, the rest by halves.
+template <class V, int kGroups, int kRows>
+void int8_groups(const std::byte* panels, int64_t g, int64_t group_count, const Int8Rows& rows, int64_t row,
+                 int64_t group, float* acc, int64_t acc_stride) noexcept {
+  for (; g + kGroups <= group_count; g += kGroups) {
+    int8_tile<V, kGroups, kRows>(panels + g * kInt8PanelBytes, rows, row, group, acc + g * kLanes, acc_stride);
   }
   if constexpr (kGroups > 1) {
-    if (group < group_count) {
-      int8_groups<V, Format, kGroups / 2, kTokens>(panel, group, group_count, count, x, first, acc, acc_stride);
+    if (g < group_count) {
+      int8_groups<V, kGroups / 2, kRows>(panels, g, group_count, rows, row, group, acc, acc_stride);
     }
   }
 }
 
-/// Chooses the tile for `token_count` ≤ kTokens.
-template <class V, class Format, int kTokens>
-void int8_tokens(const std::byte* panel, int64_t group_count, int64_t count, const ActivationBlock* const* x,
-                 int64_t token_count, int64_t first, float* acc, int64_t acc_stride) noexcept {
-  if (token_count == kTokens) {
-    int8_groups<V, Format, V::int8_groups(kTokens), kTokens>(panel, 0, group_count, count, x, first, acc, acc_stride);
-  } else if constexpr (kTokens > 1) {
-    int8_tokens<V, Format, kTokens - 1>(panel, group_count, count, x, token_count, first, acc, acc_stride);
+/// Chooses the tile for `row_count` ≤ kRows.
+template <class V, int kRows>
+void int8_rows(const std::byte* panels, int64_t group_count, const Int8Rows& rows, int64_t row, int64_t row_count,
+               int64_t group, float* acc, int64_t acc_stride) noexcept {
+  if (row_count == kRows) {
+    int8_groups<V, V::panel_groups(kRows), kRows>(panels, 0, group_count, rows, row, group, acc, acc_stride);
+  } else if constexpr (kRows > 1) {
+    int8_rows<V, kRows - 1>(panels, group_count, rows, row, row_count, group, acc, acc_stride);
   }
 }
 
-/// The first `group_count` ≤ kPanelGroupCount groups for many tokens: 256 columns are unpacked into L1 and multiplied
-/// with all tokens before the next 256.
-template <class V, class Format>
-void multiply_unpacked(const PackedGroups& groups, int64_t group_count, const ActivationBlock* const* x,
-                       int64_t token_count, std::byte* panel, float* out, int64_t out_stride) noexcept {
-  const int64_t blocks = groups.cols / kActivationBlock;
-  const int64_t tiles = (token_count + V::kInt8Tokens - 1) / V::kInt8Tokens;
-  for (int64_t t = 0; t < token_count; ++t) {
-    for (int64_t g = 0; g < group_count; ++g) V::store(out + t * out_stride + g * kLanes, V::zero());
-  }
-  for (int64_t first = 0; first < blocks; first += kChunkBlocks) {
-    const int64_t count = blocks - first < kChunkBlocks ? blocks - first : kChunkBlocks;
+/// Int8Multiply, in tiles of sizes that differ by at most 1.
+template <class V>
+void int8_multiply(const std::byte* panels, int64_t group_count, const Int8Rows& rows, int64_t group,
+                   const PanelAhead& ahead, float* acc, int64_t acc_stride) noexcept {
+  const int64_t tiles = (rows.count + V::kPanelRows - 1) / V::kPanelRows;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t row = tile * rows.count / tiles, end = (tile + 1) * rows.count / tiles;
     for (int64_t g = 0; g < group_count; ++g) {
-      unpack_chunk<V, Format>(groups.data + g * groups.group_bytes, groups.cols, first, count,
-                              panel + g * kPanelGroupBytes);
+      for (int64_t at = tile * ahead.bytes / tiles; at < (tile + 1) * ahead.bytes / tiles; at += 64) {
+        V::prefetch(ahead.data + g * ahead.stride + at);
+      }
     }
-    for (int64_t tile = 0; tile < tiles; ++tile) {  // of sizes that differ by at most 1
-      const int64_t t = tile * token_count / tiles;
-      const int64_t end = (tile + 1) * token_count / tiles;
-      prefetch_chunk<V, Format>(groups, group_count, first + kChunkBlocks, tile, tiles);
-      int8_tokens<V, typename Format::Arithmetic, V::kInt8Tokens>(panel, group_count, count, x + t, end - t, first,
-                                                                  out + t * out_stride, out_stride);
-    }
-  }
-}
-
-/// All groups for `token_count` ≤ kTokens tokens.
-template <class V, class Format, int kTokens>
-void stream_tokens(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count, float* out,
-                   int64_t out_stride) noexcept {
-  if (token_count == kTokens) {
-    constexpr int kGroups = kTokens == 1 ? kDecodeStreams : kTokens <= 4 ? Format::kStreams : 1;
-    stream_all<V, Format, kGroups, kTokens>(groups, 0, x, out, out_stride);
-  } else if constexpr (kTokens > 1) {
-    stream_tokens<V, Format, kTokens - 1>(groups, x, token_count, out, out_stride);
+    int8_rows<V, V::kPanelRows>(panels, group_count, rows, row, end - row, group, acc + row * acc_stride, acc_stride);
   }
 }
 
 template <class V, class Format>
-void multiply_int8(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count, std::byte* panel,
-                   float* out, int64_t out_stride) noexcept {
-  if constexpr (Format::kStreams > 0) {
-    if (token_count <= V::kStreamTokens) {
-      stream_tokens<V, Format, V::kStreamTokens>(groups, x, token_count, out, out_stride);
-      return;
-    }
+constexpr Int8Format int8_format() {
+  Int8Format format;
+  if constexpr (Format::kStreams > 0) format.stream = stream_rows<V, Format, V::kStreamRows>;
+  format.column_bytes = kChunkBlocks * kStreamBlockBytes<Format>;
+  format.unpack = int8_unpack<V, Format, false>;
+  if constexpr (V::kHasLimbs) format.unpack_limbs = int8_unpack<V, Format, true>;
+  return format;
+}
+
+// ---- Activations ----------------------------------------------------------------------------------------------------
+
+/// 64 columns: their integers, in both orders, and −Σ of each 16.
+template <class V>
+void store_quarter(const typename V::Int (&q)[4], int8_t* bytes, int16_t* minus_sums, int16_t* pairs) noexcept {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    V::store_int8(bytes + i * kLanes, q[i]);
+    minus_sums[i] = static_cast<int16_t>(-V::sum(q[i]));
   }
-  for (int64_t g = 0; g < groups.group_count; g += kPanelGroupCount) {
-    const int64_t rest = groups.group_count - g;
-    PackedGroups part = groups;
-    part.data += g * groups.group_bytes;
-    multiply_unpacked<V, Format>(part, rest < kPanelGroupCount ? rest : kPanelGroupCount, x, token_count, panel,
-                                 out + g * kLanes, out_stride);
-  }
+  if (pairs == nullptr) return;
+  const auto quads = V::load_int(reinterpret_cast<const std::byte*>(bytes));
+  V::store_int(reinterpret_cast<std::byte*>(pairs),
+               V::template shift_right_arithmetic_int16<8>(V::template shift_left_int16<8>(quads)));
+  V::store_int(reinterpret_cast<std::byte*>(pairs + 32), V::template shift_right_arithmetic_int16<8>(quads));
 }
 
 template <class V>
-void quantize_activations(const float* x, int64_t cols, ActivationBlock* blocks) noexcept {
+void quantize_activations(const float* x, const Int8Rows& rows, int64_t row) noexcept {
+  constexpr int64_t kParts = kInt8Columns / kLanes;
   constexpr int32_t kInfinityBits = 0x7f800000;
-  for (int64_t b = 0; b < cols / kActivationBlock; ++b, x += kActivationBlock) {
-    const auto low = V::load(x), high = V::load(x + kLanes);
-    const auto magnitude = [](auto value) { return V::bit_and(V::as_int(value), 0x7fffffff); };
+  for (int64_t group = 0; group < rows.groups(); ++group, x += kInt8Columns) {
+    const int64_t left = (rows.cols - group * kInt8Columns) / kLanes, parts = left < kParts ? left : kParts;
     // Bits of magnitudes are ordered as the numbers are, infinity and NaN above all.
-    const int32_t largest_bits = V::largest(V::max_int(magnitude(low), magnitude(high)));
+    auto magnitudes = V::set_int(0);
+    for (int64_t i = 0; i < parts; ++i) {
+      magnitudes = V::max_int(magnitudes, V::bit_and(V::as_int(V::load(x + i * kLanes)), 0x7fffffff));
+    }
+    const int32_t largest_bits = V::largest(magnitudes);
     float largest;
     __builtin_memcpy(&largest, &largest_bits, 4);
-    const bool finite = largest_bits < kInfinityBits;
-    ActivationBlock& block = blocks[b];
-    if (!finite || largest < kSmallestActivation) {
-      block = {.q = {},
-               .scale = finite ? 0.0f : __builtin_nanf(""),
-               .scaled_sum = finite ? 0.0f : __builtin_nanf(""),
-               .start_q4_0 = kSumBias,
-               .start_q8_0 = kSumBias,
-               .half_scaled_sums = {finite ? 0.0f : __builtin_nanf(""), finite ? 0.0f : __builtin_nanf("")},
-               .half_starts = {kSumBias, kSumBias}};
-      continue;
-    }
-    const auto inverse = V::set(127.0f / largest);
-    const auto q_low = V::to_int(V::mul(low, inverse)), q_high = V::to_int(V::mul(high, inverse));
-    V::store_int8(block.q, q_low);
-    V::store_int8(block.q + kLanes, q_high);
-    const int32_t halves[2] = {V::sum(q_low), V::sum(q_high)};
-    const int32_t sum = halves[0] + halves[1];
-    block.scale = largest / 127.0f;
-    block.scaled_sum = block.scale * static_cast<float>(sum);
-    block.start_q4_0 = kSumBias - 8 * sum;
-    block.start_q8_0 = kSumBias - 128 * sum;
-    for (int h = 0; h < 2; ++h) {
-      block.half_scaled_sums[h] = block.scale * static_cast<float>(halves[h]);
-      block.half_starts[h] = kSumBias - 32 * halves[h];
+    const bool finite = largest_bits < kInfinityBits, zero = !finite || largest < kSmallestActivation;
+    const auto inverse = V::set(zero ? 0.0f : 127.0f / largest);
+    rows.scales[rows.at(row, group)] = !finite ? __builtin_nanf("") : zero ? 0.0f : largest / 127.0f;
+    for (int64_t quarter = 0; quarter < 4; ++quarter) {
+      typename V::Int q[4];
+      for (int64_t i = 0; i < 4; ++i) {
+        const int64_t part = 4 * quarter + i;
+        q[i] = zero || part >= parts ? V::set_int(0) : V::to_int(V::mul(V::load(x + part * kLanes), inverse));
+      }
+      const int64_t at = rows.q_at(row, group, quarter);
+      store_quarter<V>(q, rows.q + at, rows.minus_sums + 16 * rows.at(row, group) + 4 * quarter,
+                       rows.pairs == nullptr ? nullptr : rows.pairs + at);
     }
   }
 }

@@ -1,5 +1,6 @@
 #include "cpu/kernels_scalar_int8.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <type_traits>
@@ -16,7 +17,7 @@ namespace {
 /// 32 weights of a row: weight[i] = scale · q[i] − minimum, with q an integer; of each half in formats with groups
 /// of 16.
 struct WeightBlock {
-  int q[kActivationBlock];
+  int q[kBlockColumns];
   float scale[2];
   float minimum[2];
 };
@@ -51,8 +52,8 @@ void set(const quant::BlockQ4_0& block, const uint8_t* codes, int /*sub*/, Weigh
 }
 
 void set(const quant::BlockQ5_0& block, const uint8_t* codes, int /*sub*/, WeightBlock& out) {
-  for (int i = 0; i < 32; ++i) out.q[i] = codes[i] - 16;
-  out.scale[0] = quant::f32_from_f16(block.d);
+  for (int i = 0; i < 32; ++i) out.q[i] = 8 * (codes[i] - 16);
+  out.scale[0] = quant::f32_from_f16(block.d) * 0.125f;
 }
 
 void set(const quant::BlockIQ4_NL& block, const uint8_t* codes, int /*sub*/, WeightBlock& out) {
@@ -77,9 +78,10 @@ void set(const quant::BlockQ2_K& block, const uint8_t* codes, int sub, WeightBlo
 }
 
 void set(const quant::BlockQ3_K& block, const uint8_t* codes, int sub, WeightBlock& out) {
-  for (int i = 0; i < 32; ++i) out.q[i] = codes[i] - 4;
+  for (int i = 0; i < 32; ++i) out.q[i] = 8 * (codes[i] - 4);
   for (int h = 0; h < 2; ++h) {
-    out.scale[h] = quant::f32_from_f16(block.d) * static_cast<float>(quant::q3_k_scale(block.scales, 2 * sub + h) - 32);
+    out.scale[h] =
+        quant::f32_from_f16(block.d) * 0.125f * static_cast<float>(quant::q3_k_scale(block.scales, 2 * sub + h) - 32);
   }
 }
 
@@ -130,20 +132,70 @@ WeightBlock block_at(const std::byte* group, int64_t cols, int64_t b, int64_t r)
   return out;
 }
 
-/// What 32 columns add to a row's sum.
+/// The formats of signed bytes (kernels.h).
 template <class Block>
-float add_block(float acc, const WeightBlock& weights, const ActivationBlock& x) {
-  constexpr int kWidth = 32 / kDots<Block>;
-  for (int h = 0; h < kDots<Block>; ++h) {
-    int32_t dot = 0;
-    for (int i = h * kWidth; i < (h + 1) * kWidth; ++i) dot += weights.q[i] * x.q[i];
-    const float product = static_cast<float>(dot) * weights.scale[h] + 0.0f;
-    acc = std::fma(product, x.scale, acc);
+constexpr bool kSigned = std::is_same_v<Block, quant::BlockQ8_0> || std::is_same_v<Block, quant::BlockQ5_0> ||
+                         std::is_same_v<Block, quant::BlockIQ4_NL> || std::is_same_v<Block, quant::BlockIQ4_XS> ||
+                         (quant::IsGridFormat<Block> && !quant::kHasSixteenScales<Block>);
+
+/// The largest |q| of the others. Those with 16 scales leave room for their codes, which are 64 more.
+template <class Block>
+constexpr int kLargest = quant::IsGridFormat<Block> ? 64 : 32;
+template <>
+constexpr int kLargest<quant::BlockQ4_0> = 8;
+template <>
+constexpr int kLargest<quant::BlockQ4_1> = 15;
+template <>
+constexpr int kLargest<quant::BlockQ5_1> = 31;
+template <>
+constexpr int kLargest<quant::BlockQ4_K> = 15;
+template <>
+constexpr int kLargest<quant::BlockQ5_K> = 31;
+template <>
+constexpr int kLargest<quant::BlockQ2_K> = 45;
+
+/// 256 weights of a row as 16-bit integers: weight ≈ d · w.
+struct IntegerWeights {
+  int w[kInt8Columns];
+  float d;
+};
+
+int rounded(float value) {
+  return static_cast<int>(std::nearbyint(value));
+}
+
+template <class Block>
+IntegerWeights integer_weights(const std::byte* group, int64_t cols, int64_t first_block, int64_t r) {
+  const int64_t count = std::min(kInt8Columns / kBlockColumns, cols / kBlockColumns - first_block);
+  WeightBlock blocks[kInt8Columns / kBlockColumns];
+  float largest = 0.0f, largest_minimum = 0.0f;
+  for (int64_t b = 0; b < count; ++b) {
+    blocks[b] = block_at<Block>(group, cols, first_block + b, r);
+    for (int h = 0; h < kDots<Block>; ++h) largest = std::fmax(largest, std::fabs(blocks[b].scale[h]));
+    for (int m = 0; m < kMinima<Block>; ++m) {
+      largest_minimum = std::fmax(largest_minimum, std::fabs(blocks[b].minimum[m]));
+    }
   }
-  for (int m = 0; m < kMinima<Block>; ++m) {
-    acc = std::fma(-weights.minimum[m], kMinima<Block> == 1 ? x.scaled_sum : x.half_scaled_sums[m], acc);
+  IntegerWeights out{};
+  if constexpr (kSigned<Block>) {
+    out.d = largest * (128.0f / 32767.0f);
+    const float inverse = largest > 0.0f ? 32767.0f / largest : 0.0f;
+    for (int64_t i = 0; i < count * kBlockColumns; ++i) {
+      const WeightBlock& block = blocks[i / kBlockColumns];
+      // floor(q · 256 · fraction / 2^15 + 1/2)
+      out.w[i] = (block.q[i % kBlockColumns] * 256 * rounded(block.scale[0] * inverse) + (1 << 14)) >> 15;
+    }
+  } else {
+    out.d = (largest * static_cast<float>(kLargest<Block>) + largest_minimum) * (1.0f / 32730.0f);
+    const float inverse = out.d > 0.0f ? 1.0f / out.d : 0.0f;
+    for (int64_t i = 0; i < count * kBlockColumns; ++i) {
+      const WeightBlock& block = blocks[i / kBlockColumns];
+      const int64_t half = i % kBlockColumns / 16;
+      out.w[i] = rounded(block.scale[kDots<Block> == 2 ? half : 0] * inverse) * block.q[i % kBlockColumns] -
+                 rounded(block.minimum[kMinima<Block> == 2 ? half : 0] * inverse);
+    }
   }
-  return acc;
+  return out;
 }
 
 /// The sum of 16 lanes by halving.
@@ -174,112 +226,95 @@ void absorb_block(const PackedGroups& groups, const float* x, int64_t b, float* 
   }
   const bool zero = !finite || largest < kSmallestAbsorbed;
   const float inverse = zero ? 0.0f : kAbsorbSteps / largest;
-  int64_t dots[kActivationBlock] = {};
+  int64_t dots[kBlockColumns] = {};
   for (int64_t row = 0; row < rows && !zero; ++row) {
     const WeightBlock block = weights(row);
     const auto q = static_cast<int32_t>(std::nearbyint(x[row] * block.scale[0] * inverse));
-    for (int64_t k = 0; k < kActivationBlock; ++k) dots[k] += int64_t{q} * block.q[k];
+    for (int64_t k = 0; k < kBlockColumns; ++k) dots[k] += int64_t{q} * block.q[k];
   }
   float scale = zero ? 0.0f : largest / kAbsorbSteps;
   if (!finite) scale = std::numeric_limits<float>::quiet_NaN();
   const float minimum = tree(minima);
-  for (int64_t k = 0; k < kActivationBlock; ++k) {
-    out[b * kActivationBlock + k] = std::fma(static_cast<float>(dots[k]), scale, minimum);
+  for (int64_t k = 0; k < kBlockColumns; ++k) {
+    out[b * kBlockColumns + k] = std::fma(static_cast<float>(dots[k]), scale, minimum);
   }
 }
 
-void quantize_block(const float* x, ActivationBlock& block) noexcept {
+/// Up to 256 activations, the rest zero.
+void quantize_group(const float* x, int64_t count, const Int8Rows& rows, int64_t row, int64_t group) noexcept {
   float largest = 0.0f;
   bool finite = true;
-  for (int64_t i = 0; i < kActivationBlock; ++i) {
+  for (int64_t i = 0; i < count; ++i) {
     finite = finite && std::isfinite(x[i]);
     largest = std::fmax(largest, std::fabs(x[i]));
   }
   const bool zero = !finite || largest < kSmallestActivation;
   const float inverse = zero ? 0.0f : 127.0f / largest;
-  int32_t halves[2] = {};
-  for (int64_t i = 0; i < kActivationBlock; ++i) {
-    block.q[i] = zero ? int8_t{0} : static_cast<int8_t>(std::nearbyint(x[i] * inverse));
-    halves[i / 16] += block.q[i];
-  }
-  const int32_t sum = halves[0] + halves[1];
-  block.scale = zero ? 0.0f : largest / 127.0f;
-  if (!finite) block.scale = std::numeric_limits<float>::quiet_NaN();
-  block.scaled_sum = block.scale * static_cast<float>(sum);
-  block.start_q4_0 = kSumBias - 8 * sum;
-  block.start_q8_0 = kSumBias - 128 * sum;
-  for (int h = 0; h < 2; ++h) {
-    block.half_scaled_sums[h] = block.scale * static_cast<float>(halves[h]);
-    block.half_starts[h] = kSumBias - 32 * halves[h];
+  const int64_t at = rows.at(row, group);
+  rows.scales[at] = !finite ? std::numeric_limits<float>::quiet_NaN() : zero ? 0.0f : largest / 127.0f;
+  std::fill_n(rows.minus_sums + at * 16, 16, int16_t{0});
+  for (int64_t i = 0; i < kInt8Columns; ++i) {
+    const auto q = zero || i >= count ? int8_t{0} : static_cast<int8_t>(std::nearbyint(x[i] * inverse));
+    const int64_t to = rows.q_at(row, group, i / 64);
+    rows.q[to + i % 64] = q;
+    int16_t& sum = rows.minus_sums[at * 16 + i / 16];
+    sum = static_cast<int16_t>(sum - q);
+    if (rows.pairs != nullptr) rows.pairs[to + i % 2 * 32 + i % 64 / 4 * 2 + i % 4 / 2] = q;
   }
 }
 
 }  // namespace
 
-void scalar_quantize_activations(const float* x, int64_t cols, ActivationBlock* blocks) noexcept {
-  for (int64_t b = 0; b < cols / kActivationBlock; ++b) quantize_block(x + b * kActivationBlock, blocks[b]);
+void scalar_quantize_activations(const float* x, const Int8Rows& rows, int64_t row) noexcept {
+  for (int64_t group = 0; group < rows.groups(); ++group) {
+    const int64_t first = group * kInt8Columns;
+    quantize_group(x + first, std::min(kInt8Columns, rows.cols - first), rows, row, group);
+  }
 }
 
 template <class Block>
-void scalar_int8(const PackedGroups& groups, const ActivationBlock* const* x, int64_t token_count, std::byte* /*panel*/,
-                 float* out, int64_t out_stride) noexcept {
+void scalar_int8(const PackedGroups& groups, const Int8Rows& x, float* out, int64_t out_stride) noexcept {
   for (int64_t row = 0; row < groups.group_count * kLanes; ++row) {
     const std::byte* group = groups.data + row / kLanes * groups.group_bytes;
-    for (int64_t t = 0; t < token_count; ++t) out[t * out_stride + row] = 0.0f;
-    for (int64_t b = 0; b < groups.cols / kActivationBlock; ++b) {
-      const WeightBlock weights = block_at<Block>(group, groups.cols, b, row % kLanes);
-      for (int64_t t = 0; t < token_count; ++t) {
+    for (int64_t t = 0; t < x.count; ++t) out[t * out_stride + row] = 0.0f;
+    for (int64_t part = 0; part < x.groups(); ++part) {
+      const IntegerWeights weights =
+          integer_weights<Block>(group, groups.cols, part * kInt8Columns / kBlockColumns, row % kLanes);
+      for (int64_t t = 0; t < x.count; ++t) {
+        int32_t dot = 0;
+        for (int64_t i = 0; i < kInt8Columns; ++i) dot += weights.w[i] * x.q[x.q_at(t, part, i / 64) + i % 64];
         float& acc = out[t * out_stride + row];
-        acc = add_block<Block>(acc, weights, x[t][b]);
+        acc = std::fma(static_cast<float>(dot) * weights.d, x.scales[x.at(t, part)], acc);
       }
     }
   }
 }
 
-template void scalar_int8<quant::BlockQ8_0>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                            float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockQ4_0>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                            float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockQ4_1>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                            float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockQ5_0>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                            float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockQ5_1>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                            float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockQ2_K>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                            float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockQ3_K>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                            float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockQ4_K>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                            float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockQ5_K>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                            float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockQ6_K>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                            float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockIQ4_NL>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                              float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockIQ4_XS>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                              float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockIQ3_XXS>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                               float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockIQ3_S>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                             float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockIQ2_XXS>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                               float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockIQ2_XS>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                              float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockIQ2_S>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                             float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockIQ1_S>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                             float*, int64_t) noexcept;
-template void scalar_int8<quant::BlockIQ1_M>(const PackedGroups&, const ActivationBlock* const*, int64_t, std::byte*,
-                                             float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ8_0>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ4_0>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ4_1>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ5_0>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ5_1>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ2_K>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ3_K>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ4_K>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ5_K>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockQ6_K>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ4_NL>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ4_XS>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ3_XXS>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ3_S>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ2_XXS>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ2_XS>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ2_S>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ1_S>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
+template void scalar_int8<quant::BlockIQ1_M>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
 
 template <class Block>
 void scalar_absorb(const PackedGroups& groups, const float* x, const std::byte* /*next*/, std::byte* /*scratch*/,
                    float* out) noexcept {
   static_assert(kDots<Block> == 1 && kMinima<Block> <= 1);
-  for (int64_t b = 0; b < groups.cols / kActivationBlock; ++b) absorb_block<Block>(groups, x, b, out);
+  for (int64_t b = 0; b < groups.cols / kBlockColumns; ++b) absorb_block<Block>(groups, x, b, out);
 }
 
 template void scalar_absorb<quant::BlockQ8_0>(const PackedGroups&, const float*, const std::byte*, std::byte*,

@@ -124,63 +124,81 @@ void multiply_groups(const KernelTable& kernels, WorkerScratch& scratch, const q
   }
 }
 
-Int8Kernel int8_kernel(const Workers& workers, const quant::PackedView& matrix) {
+const Int8Format* int8_format(const Workers& workers, const quant::PackedView& matrix) {
   if (workers.precise()) return nullptr;
   switch (matrix.type) {
     case quant::DType::kQ8_0:
-      return workers.kernels().int8_q8_0;
+      return &workers.kernels().int8_q8_0;
     case quant::DType::kQ4_0:
-      return workers.kernels().int8_q4_0;
+      return &workers.kernels().int8_q4_0;
     case quant::DType::kQ4_1:
-      return workers.kernels().int8_q4_1;
+      return &workers.kernels().int8_q4_1;
     case quant::DType::kQ5_0:
-      return workers.kernels().int8_q5_0;
+      return &workers.kernels().int8_q5_0;
     case quant::DType::kQ5_1:
-      return workers.kernels().int8_q5_1;
+      return &workers.kernels().int8_q5_1;
     case quant::DType::kQ2_K:
-      return workers.kernels().int8_q2_k;
+      return &workers.kernels().int8_q2_k;
     case quant::DType::kQ3_K:
-      return workers.kernels().int8_q3_k;
+      return &workers.kernels().int8_q3_k;
     case quant::DType::kQ4_K:
-      return workers.kernels().int8_q4_k;
+      return &workers.kernels().int8_q4_k;
     case quant::DType::kQ5_K:
-      return workers.kernels().int8_q5_k;
+      return &workers.kernels().int8_q5_k;
     case quant::DType::kQ6_K:
-      return workers.kernels().int8_q6_k;
+      return &workers.kernels().int8_q6_k;
     case quant::DType::kIQ4_NL:
-      return workers.kernels().int8_iq4_nl;
+      return &workers.kernels().int8_iq4_nl;
     case quant::DType::kIQ4_XS:
-      return workers.kernels().int8_iq4_xs;
+      return &workers.kernels().int8_iq4_xs;
     case quant::DType::kIQ3_XXS:
-      return workers.kernels().int8_iq3_xxs;
+      return &workers.kernels().int8_iq3_xxs;
     case quant::DType::kIQ3_S:
-      return workers.kernels().int8_iq3_s;
+      return &workers.kernels().int8_iq3_s;
     case quant::DType::kIQ2_XXS:
-      return workers.kernels().int8_iq2_xxs;
+      return &workers.kernels().int8_iq2_xxs;
     case quant::DType::kIQ2_XS:
-      return workers.kernels().int8_iq2_xs;
+      return &workers.kernels().int8_iq2_xs;
     case quant::DType::kIQ2_S:
-      return workers.kernels().int8_iq2_s;
+      return &workers.kernels().int8_iq2_s;
     case quant::DType::kIQ1_S:
-      return workers.kernels().int8_iq1_s;
+      return &workers.kernels().int8_iq1_s;
     case quant::DType::kIQ1_M:
-      return workers.kernels().int8_iq1_m;
+      return &workers.kernels().int8_iq1_m;
     default:
       return nullptr;
   }
 }
 
-void multiply_groups_int8(Int8Kernel kernel, WorkerScratch& scratch, const quant::PackedView& matrix,
-                          int64_t first_group, int64_t group_count, const ActivationBlock* const* blocks,
-                          int64_t token_count, float* acc, int64_t acc_stride) {
+void multiply_groups_int8(const KernelTable& kernels, const Int8Format& format, WorkerScratch& scratch,
+                          const quant::PackedView& matrix, int64_t first_group, int64_t group_count, const Int8Rows& x,
+                          float* acc, int64_t acc_stride) {
   const auto group_bytes = static_cast<int64_t>(quant::packed_group_bytes(matrix.type, matrix.cols));
-  const PackedGroups groups{.data = matrix.data + first_group * group_bytes,
-                            .group_bytes = group_bytes,
-                            .group_count = group_count,
-                            .cols = matrix.cols};
-  auto* panel =
-      reinterpret_cast<std::byte*>(scratch.weights.get(kInt8PanelBytes / static_cast<int64_t>(sizeof(float))));
-  kernel(groups, blocks, token_count, panel, acc, acc_stride);
+  const std::byte* data = matrix.data + first_group * group_bytes;
+  if (format.stream != nullptr && x.count <= kernels.int8_stream_rows) {
+    const PackedGroups groups{
+        .data = data, .group_bytes = group_bytes, .group_count = group_count, .cols = matrix.cols};
+    format.stream(groups, x, acc, acc_stride);
+    return;
+  }
+  const auto unpack = kernels.int8_limbs ? format.unpack_limbs : format.unpack;
+  auto* panels = reinterpret_cast<std::byte*>(
+      scratch.weights.get(kInt8PanelGroups * kInt8PanelBytes / static_cast<int64_t>(sizeof(float))));
+  for (int64_t t = 0; t < x.count; ++t) std::fill_n(acc + t * acc_stride, group_count * kLanes, 0.0f);
+  for (int64_t first = 0; first < group_count; first += kInt8PanelGroups) {
+    const int64_t count = std::min(kInt8PanelGroups, group_count - first);
+    for (int64_t columns = 0; columns < x.groups(); ++columns) {
+      const std::byte* group = data + first * group_bytes;
+      const bool inside = columns + 1 < x.groups();
+      const std::byte* ahead = inside ? group + (columns + 1) * format.column_bytes : group + count * group_bytes;
+      for (int64_t g = 0; g < count; ++g) {
+        unpack(group + g * group_bytes, matrix.cols, columns, ahead + g * group_bytes, panels + g * kInt8PanelBytes);
+      }
+      const int64_t half = format.column_bytes / 2;
+      kernels.int8_multiply(panels, count, x, columns, {.data = ahead + half, .stride = group_bytes, .bytes = half},
+                            acc + first * kLanes, acc_stride);
+    }
+  }
 }
 
 int64_t groups_per_task(int64_t total_groups, int threads) {
@@ -196,11 +214,11 @@ void multiply_tokens(Workers& workers, const quant::PackedView& matrix, const Ro
                      int64_t y_stride) {
   const int64_t step = groups_per_task(matrix.groups(), workers.threads());
   const int64_t tasks = (matrix.groups() + step - 1) / step;
-  const Int8Kernel int8 = int8_kernel(workers, matrix);
+  const Int8Format* int8 = int8_format(workers, matrix);
   QuantizedRows rows_int8;
   if (int8 != nullptr) {
-    rows_int8.add(x, token_count);
-    rows_int8.quantize(workers, matrix.cols);
+    rows_int8.add(x, token_count, matrix.cols);
+    rows_int8.quantize(workers, workers.input_activations());
   }
   workers.parallel_for(tasks, [&](int64_t task, WorkerScratch& scratch) {
     const int64_t first_group = task * step;
@@ -208,7 +226,7 @@ void multiply_tokens(Workers& workers, const quant::PackedView& matrix, const Ro
     const int64_t acc_stride = group_count * kLanes;
     float* acc = scratch.acc.get(token_count * acc_stride);  // [tokens, rows of the task]
     if (int8 != nullptr) {
-      multiply_groups_int8(int8, scratch, matrix, first_group, group_count, rows_int8.blocks(), token_count, acc,
+      multiply_groups_int8(workers.kernels(), *int8, scratch, matrix, first_group, group_count, rows_int8.set(0), acc,
                            acc_stride);
     } else {
       multiply_groups(workers.kernels(), scratch, matrix, first_group, group_count, x, token_count, acc, acc_stride);

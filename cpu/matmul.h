@@ -31,17 +31,17 @@ void multiply_groups(const KernelTable& kernels, WorkerScratch& scratch, const q
                      int64_t first_group, int64_t group_count, const RowView& x, int64_t token_count, float* acc,
                      int64_t acc_stride);
 
-/// The kernel that multiplies `matrix` with int8 activations: that of its block format, unless the workers are precise.
-/// Null: f32 activations (multiply_groups).
-Int8Kernel int8_kernel(const Workers& workers, const quant::PackedView& matrix);
+/// How `matrix` is multiplied with int8 activations, if its block format can be and the workers are not precise. Null:
+/// f32 activations (multiply_groups).
+const Int8Format* int8_format(const Workers& workers, const quant::PackedView& matrix);
 
-/// multiply_groups() with int8 activations: blocks[t] has matrix.cols / 32 blocks. Every element has one definition
-/// (kernels.h), whatever the number of tokens, groups or threads.
-void multiply_groups_int8(Int8Kernel kernel, WorkerScratch& scratch, const quant::PackedView& matrix,
-                          int64_t first_group, int64_t group_count, const ActivationBlock* const* blocks,
-                          int64_t token_count, float* acc, int64_t acc_stride);
+/// multiply_groups() with int8 activations of matrix.cols columns. Every element has one definition (kernels.h),
+/// whatever the number of rows, groups or threads. Uses scratch.weights.
+void multiply_groups_int8(const KernelTable& kernels, const Int8Format& format, WorkerScratch& scratch,
+                          const quant::PackedView& matrix, int64_t first_group, int64_t group_count, const Int8Rows& x,
+                          float* acc, int64_t acc_stride);
 
-/// y[t] = x[t]·Wᵀ on all workers, with int8 activations where int8_kernel() has one. x rows have matrix.cols values, y
+/// y[t] = x[t]·Wᵀ on all workers, with int8 activations where int8_format() has one. x rows have matrix.cols values, y
 /// rows matrix.rows, y_stride apart.
 void matmul(Workers& workers, const quant::PackedView& matrix, const RowView& x, int64_t token_count, float* y,
             int64_t y_stride);

@@ -131,17 +131,16 @@ void Task::add_latents(FlashBf16& rows, const FlashBf16Block& block, int64_t tok
 /// out[t, head] = W_UV[head] · mixed[t, head], with int8 activations.
 void Task::unabsorb_head(FlashBf16& rows, int64_t head) {
   const GroupRange range = covering_groups(head * shape_.kv_head_rows() + shape_.qk_nope_head_dim, shape_.v_head_dim);
-  const int64_t padded = range.group_count * kLanes, blocks = shape_.kv_lora_rank / kActivationBlock;
-  ActivationBlock* latents = activation_blocks(scratch_.second_acc, task_.row_count * blocks);  // [rows, blocks]
-  scratch_.blocks.resize(static_cast<size_t>(task_.row_count));
+  const int64_t padded = range.group_count * kLanes, rank = shape_.kv_lora_rank;
+  const Int8Rows latents = place_int8_rows(
+      kernels_, scratch_.second_acc.get(int8_rows_floats(kernels_, task_.row_count, rank)), task_.row_count, rank);
   for (int64_t t = 0; t < task_.row_count; ++t) {
     const float* mixed = rows.finish(t * task_.head_count + head - task_.first_head);
-    kernels_.quantize_activations(mixed, shape_.kv_lora_rank, latents + t * blocks);
-    scratch_.blocks[static_cast<size_t>(t)] = latents + t * blocks;
+    kernels_.quantize_activations(mixed, latents, t);
   }
   float* acc = scratch_.acc.get(task_.row_count * padded);  // [rows, padded]
-  multiply_groups_int8(int8_kernel(workers_, in_.kv_b_proj), scratch_, in_.kv_b_proj, range.first_group,
-                       range.group_count, scratch_.blocks.data(), task_.row_count, acc, padded);
+  multiply_groups_int8(kernels_, *int8_format(workers_, in_.kv_b_proj), scratch_, in_.kv_b_proj, range.first_group,
+                       range.group_count, latents, acc, padded);
   for (int64_t t = 0; t < task_.row_count; ++t) {
     std::copy_n(acc + t * padded + range.skipped_lanes, shape_.v_head_dim, in_.output(task_, t, head));
   }

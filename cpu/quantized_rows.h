@@ -9,35 +9,28 @@
 
 namespace moraine::cpu {
 
-/// `count` blocks in `buffer`.
-inline ActivationBlock* activation_blocks(FloatBuffer& buffer, int64_t count) {
-  static_assert(sizeof(ActivationBlock) % sizeof(float) == 0);
-  return reinterpret_cast<ActivationBlock*>(
-      buffer.get(count * static_cast<int64_t>(sizeof(ActivationBlock) / sizeof(float))));
-}
+/// Room for `count` rows of `cols` int8 activations (a multiple of 32) as the kernels want them: `memory` has
+/// int8_rows_floats(). Nothing is written.
+Int8Rows place_int8_rows(const KernelTable& kernels, float* memory, int64_t count, int64_t cols);
+int64_t int8_rows_floats(const KernelTable& kernels, int64_t count, int64_t cols);
 
-/// Blocks from one row of int8 activations to the next: odd, so that a tile's rows spread over all sets of the caches.
-/// Widths are multiples of large powers of two: rows that lie dense meet in the same few sets.
-constexpr int64_t activation_row_blocks(int64_t cols) {
-  return (cols / kActivationBlock) | 1;
-}
-
-/// Rows of activations quantized to int8, every distinct row once however often it is used. They lie in the workers'
-/// input_activations(): one object at a time.
+/// Sets of rows of activations quantized to int8, each in the order in which a matrix is multiplied with it.
 class QuantizedRows {
  public:
-  /// Rows 0 … token_count − 1 of `x`, `cols` values each (a multiple of 32), will be needed.
-  void add(const RowView& x, int64_t token_count);
-  /// Quantizes what was added, on all workers.
-  void quantize(Workers& workers, int64_t cols);
+  /// Rows 0 … count − 1 of `x`, `cols` values each, will be needed. Returns the set's number; the same rows again are
+  /// the same set.
+  size_t add(const RowView& x, int64_t count, int64_t cols);
+  /// Quantizes what was added, on all workers, into `memory`, of which it needs all.
+  void quantize(Workers& workers, FloatBuffer& memory);
 
-  /// The blocks of the rows of all add() calls, one after the other.  // [tokens of all calls]
-  const ActivationBlock* const* blocks() const { return blocks_.data(); }
+  const Int8Rows& set(size_t number) const { return sets_[number].rows; }
 
  private:
-  std::vector<const float*> rows_;              // [tokens of all calls]
-  std::vector<const float*> distinct_;          // ascending
-  std::vector<const ActivationBlock*> blocks_;  // [tokens of all calls]
+  struct Set {
+    std::vector<const float*> sources;  // [count]
+    Int8Rows rows;
+  };
+  std::vector<Set> sets_;
 };
 
 }  // namespace moraine::cpu

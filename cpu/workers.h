@@ -30,7 +30,7 @@ class FloatBuffer {
 
 /// One worker's memory for a task; nothing in it outlives the task.
 struct WorkerScratch {
-  FloatBuffer weights;                // [groups, columns, 16] decoded weights, or kInt8PanelBytes for an Int8Kernel
+  FloatBuffer weights;                // [groups, columns, 16] decoded weights, or kInt8PanelGroups panels
   FloatBuffer x_tile;                 // [tokens, columns] the activations being multiplied
   FloatBuffer acc;                    // [tokens, rows] first result of a task
   FloatBuffer second_acc;             // [tokens, rows] second result of a task
@@ -44,7 +44,6 @@ struct WorkerScratch {
   FloatBuffer softmax_rows;           // attention in bf16: per row what the softmax keeps
   std::vector<SoftmaxState> softmax;  // [rows]
   std::vector<int64_t> positions;     // [rows]
-  std::vector<const ActivationBlock*> blocks;  // [tokens] rows of int8 activations
 };
 
 /// What every part of the CPU backend computes with: kernels, threads, one scratch per thread.
@@ -77,8 +76,8 @@ class Workers {
   ThreadPool pool_;
   bool precise_;
   std::vector<WorkerScratch> scratch_;
-  FloatBuffer input_activations_;  // [rows, cols/32] ActivationBlock
-  FloatBuffer inner_activations_;  // [rows, cols/32] ActivationBlock
+  FloatBuffer input_activations_;  // Int8Rows
+  FloatBuffer inner_activations_;  // Int8Rows
 };
 
 }  // namespace moraine::cpu

@@ -10,6 +10,7 @@
 #include "cpu/expert_ffn.h"
 #include "cpu/isa.h"
 #include "cpu/matmul.h"
+#include "cpu/quantized_rows.h"
 #include "offload/host_arena.h"
 
 // Speed of the int8 and f32 kernels on R1's shapes beside the machine's own limits, all in one run: `dram_read` and
@@ -141,10 +142,12 @@ void bench_experts(benchmark::State& state, DType type) {
 
 void bench_quantize(benchmark::State& state) {
   const std::vector<float> x = activations(kHidden);
-  std::vector<ActivationBlock> blocks(kHidden / kActivationBlock);
+  FloatBuffer memory;
+  const KernelTable& kernels = select_kernels();
+  const Int8Rows rows = place_int8_rows(kernels, memory.get(int8_rows_floats(kernels, 1, kHidden)), 1, kHidden);
   for (auto _ : state) {
-    select_kernels().quantize_activations(x.data(), kHidden, blocks.data());
-    benchmark::DoNotOptimize(blocks.data());
+    kernels.quantize_activations(x.data(), rows, 0);
+    benchmark::DoNotOptimize(rows.q);
   }
   report(state, kHidden * sizeof(float), kHidden);
 }

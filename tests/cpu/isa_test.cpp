@@ -30,9 +30,9 @@ TEST(Isa, EveryTableIsComplete) {
     EXPECT_NE(kernels.decode_q8_0, nullptr);
     EXPECT_NE(kernels.decode_q4_0, nullptr);
     EXPECT_NE(kernels.decode_q4_k, nullptr);
-    EXPECT_NE(kernels.int8_q8_0, nullptr);
-    EXPECT_NE(kernels.int8_q4_0, nullptr);
-    EXPECT_NE(kernels.int8_q4_k, nullptr);
+    EXPECT_NE(kernels.int8_q8_0.stream, nullptr);
+    EXPECT_NE(kernels.int8_q4_0.stream, nullptr);
+    EXPECT_NE(kernels.int8_q4_k.stream, nullptr);
     EXPECT_NE(kernels.quantize_activations, nullptr);
     EXPECT_NE(kernels.multiply, nullptr);
     EXPECT_NE(kernels.combine_rows, nullptr);

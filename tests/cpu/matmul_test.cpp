@@ -134,13 +134,13 @@ TEST(Matmul, TakesInt8ActivationsForBlockFormatsUnlessPrecise) {
   const Workers fast(kernels, 1), precise(kernels, 1, /*precise=*/true);
   for (const DType type : kTypes) {
     const testing::RandomMatrix matrix = random_matrix(type, 16, 256, random);
-    EXPECT_EQ(int8_kernel(precise, matrix.view), nullptr);
-    EXPECT_EQ(int8_kernel(fast, matrix.view), type == DType::kQ8_0      ? kernels.int8_q8_0
-                                              : type == DType::kQ4_0    ? kernels.int8_q4_0
-                                              : type == DType::kQ4_K    ? kernels.int8_q4_k
-                                              : type == DType::kQ6_K    ? kernels.int8_q6_k
-                                              : type == DType::kQ2_K    ? kernels.int8_q2_k
-                                              : type == DType::kIQ2_XXS ? kernels.int8_iq2_xxs
+    EXPECT_EQ(int8_format(precise, matrix.view), nullptr);
+    EXPECT_EQ(int8_format(fast, matrix.view), type == DType::kQ8_0      ? &kernels.int8_q8_0
+                                              : type == DType::kQ4_0    ? &kernels.int8_q4_0
+                                              : type == DType::kQ4_K    ? &kernels.int8_q4_k
+                                              : type == DType::kQ6_K    ? &kernels.int8_q6_k
+                                              : type == DType::kQ2_K    ? &kernels.int8_q2_k
+                                              : type == DType::kIQ2_XXS ? &kernels.int8_iq2_xxs
                                                                         : nullptr);
   }
 }
@@ -149,7 +149,7 @@ TEST(Matmul, WithInt8ActivationsIsOneDefinitionForAnyIsaThreadsAndBatch) {
   testing::RandomValues random(6);
   Workers reference(select_kernels(Isa::kScalar), 1);
   for (const DType type : kInt8Types) {
-    const int64_t rows = 150, cols = 7168, tokens = 13;
+    const int64_t rows = 150, cols = 7168, tokens = 37;
     const testing::RandomMatrix matrix = random_matrix(type, rows, cols, random);
     const std::vector<float> x = random_values(tokens * cols, 1.0, random);
     std::vector<float> expected;  // every token alone
@@ -158,11 +158,11 @@ TEST(Matmul, WithInt8ActivationsIsOneDefinitionForAnyIsaThreadsAndBatch) {
           product(reference, matrix.view, {x.begin() + t * cols, x.begin() + (t + 1) * cols}, 1);
       expected.insert(expected.end(), y.begin(), y.end());
     }
-    for (const Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
+    for (const Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
       if (!isa_available(isa)) continue;
       for (const int threads : {1, 2, 3}) {
         Workers workers(select_kernels(isa), threads);
-        for (const int64_t count : {1, 2, 5, 7, 13}) {
+        for (const int64_t count : {1, 2, 5, 7, 13, 37}) {
           const std::vector<float> y = product(workers, matrix.view, x, count);
           EXPECT_TRUE(same_bits(y, {expected.data(), y.size()})) << quant::dtype_name(type) << ", " << count;
         }
