@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "tools/trace_file.h"
+#include "tools/trace_heat_map.h"
+#include "tools/trace_timeline.h"
 
 namespace moraine::tools {
 
@@ -19,33 +21,28 @@ class TraceSummary {
 
   /// Sums for people.
   std::string text() const;
-  /// One HTML page with everything in it: sums, timeline of the last steps, a heat map of experts. No script, nothing
+  /// One HTML page with everything in it: sums, heat maps of experts, timelines of the last steps. No script, nothing
   /// from elsewhere.
   std::string html(const std::string& title) const;
 
  private:
-  /// What the store did with an expert.
-  struct ExpertCounts {
-    uint64_t hits = 0, misses = 0, late = 0, prefetches = 0;
-  };
-  struct Step {
-    int64_t rows = 0;
-    double begin_us = 0.0;
-    std::vector<TraceEvent> spans;              // calls and waits
-    std::vector<std::pair<double, int>> reads;  // when, how many are under way from then on
-  };
-
   void add(const TraceEvent& event, size_t steps);
-  std::string timeline_svg(const Step& step) const;
-  std::string heat_map_svg() const;
+  /// Into the last step, as long as there is room.
+  template <typename Item>
+  void keep(std::vector<Item>& items, const Item& item);
+  double all_s() const;
+  std::string steps_text() const;
+  std::string experts_text() const;
+  std::string times_html() const;
 
   TraceModel model_;
-  std::map<std::string, double> seconds_;                        // by name of call
-  std::map<std::pair<int64_t, int64_t>, ExpertCounts> experts_;  // by (layer, expert)
+  std::map<std::string, double> seconds_;  // by name of call
+  ExpertCountsMap experts_;
   ExpertCounts total_;
   uint64_t step_count_ = 0, decode_steps_ = 0;
   double first_us_ = 0.0, last_us_ = 0.0;
-  std::deque<Step> last_steps_;
+  int reads_now_ = 0;
+  std::deque<TraceStep> last_steps_;
 };
 
 }  // namespace moraine::tools

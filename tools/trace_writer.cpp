@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <cmath>
 #include <utility>
 
 #include "quant/error.h"
@@ -15,6 +16,11 @@ constexpr size_t kBufferBytes = 64u << 10;
 
 std::string with_args(const std::string& args) {
   return args.empty() ? "" : fmt::format(R"(,"args":{{{}}})", args);
+}
+
+/// To tenths, as times are written.
+double rounded(double at_us) {
+  return std::round(at_us * 10.0) / 10.0;
 }
 
 }  // namespace
@@ -46,8 +52,10 @@ void TraceWriter::event(const std::string& members) {
 }
 
 void TraceWriter::span(int track, std::string_view name, double begin_us, double end_us, const std::string& args) {
-  event(fmt::format(R"("ph":"X","pid":1,"tid":{},"name":"{}","ts":{:.1f},"dur":{:.1f}{})", track, name, begin_us,
-                    end_us - begin_us, with_args(args)));
+  // Rounded apart, two neighbours could overlap, and viewers take what overlaps for nested.
+  const double begin = rounded(begin_us);
+  event(fmt::format(R"("ph":"X","pid":1,"tid":{},"name":"{}","ts":{:.1f},"dur":{:.1f}{})", track, name, begin,
+                    rounded(end_us) - begin, with_args(args)));
 }
 
 void TraceWriter::instant(int track, std::string_view name, double at_us, const std::string& args) {

@@ -48,6 +48,21 @@ TEST(TraceWriter, WritesAJsonArrayOfEvents) {
   EXPECT_EQ(events[1].expert, 7);
 }
 
+TEST(TraceWriter, NeighboursDoNotOverlap) {
+  const TempDir dir;
+  const auto file = dir / "trace.json";
+  {
+    TraceWriter writer(file);
+    for (int i = 0; i < 1000; ++i) writer.span(1, "attention", 1.23456 * i, 1.23456 * (i + 1), "");
+  }
+  double end_us = 0.0;
+  for (const TraceEvent& event : events_of(file)) {
+    if (event.phase != 'X') continue;
+    EXPECT_GE(event.at_us, end_us - 1e-6) << "viewers would take it for nested";
+    end_us = event.at_us + event.duration_us;
+  }
+}
+
 TEST(TraceWriter, WhatWasFlushedBeforeACrashIsReadable) {
   const TempDir dir;
   const auto file = dir / "trace.json", cut = dir / "cut.json";
@@ -125,9 +140,67 @@ TEST(TraceSummary, AddsUpAndDraws) {
   EXPECT_THAT(summary.text(), HasSubstr("50.0 % hits, 2 misses"));
   const std::string page = summary.html("a <title>");
   EXPECT_THAT(page, HasSubstr("a &lt;title>"));
-  EXPECT_THAT(page, HasSubstr("wait of layer 2"));
+  EXPECT_THAT(page, HasSubstr("wait for drive of layer 2: 49."));
+  EXPECT_THAT(page, HasSubstr("reads in flight"));
   EXPECT_THAT(page, Not(HasSubstr("<script")));
   EXPECT_THAT(page, Not(HasSubstr("http")));
+}
+
+/// Every tag that is opened is closed, in order. Of HTML, only what has an end.
+void expect_nested_tags(const std::string& page) {
+  std::vector<std::string> open;
+  for (size_t at = page.find('<'); at != std::string::npos; at = page.find('<', at + 1)) {
+    const size_t end = page.find('>', at);
+    ASSERT_NE(end, std::string::npos);
+    const std::string tag = page.substr(at + 1, end - at - 1);
+    const std::string name = tag.substr(0, tag.find_first_of(" /", 1));
+    if (tag[0] == '!' || tag.back() == '/' || name == "meta" || name == "br") continue;
+    if (tag[0] != '/') {
+      open.push_back(name);
+      continue;
+    }
+    ASSERT_FALSE(open.empty()) << tag;
+    ASSERT_EQ("/" + open.back(), tag);
+    open.pop_back();
+  }
+  EXPECT_TRUE(open.empty());
+}
+
+TEST(TraceSummary, DrawsAModelOfR1sShape) {
+  const TempDir dir;
+  const auto file = dir / "trace.json";
+  {
+    TraceWriter writer(file);
+    writer.metadata(0, "moraine",
+                    R"("layers":61,"first_moe_layer":3,"experts":256,"top_k":8,"record_bytes":24772608,"slots":4000)");
+    double now_us = 1.0;
+    for (int token = 0; token < 40; ++token) {
+      writer.instant(1, "step", now_us, R"("rows":1)");
+      for (int layer = 0; layer < 61; ++layer) {
+        writer.span(1, "attention", now_us, now_us + 900.0, "\"layer\":" + std::to_string(layer));
+        for (int i = 0; i < 8 && layer >= 3; ++i) {
+          const int expert = (token * 7 + layer * 5 + i * 31) % 256;
+          writer.instant(2, expert % 3 == 0 ? "miss" : "hit", now_us,
+                         "\"layer\":" + std::to_string(layer) + ",\"expert\":" + std::to_string(expert));
+        }
+        writer.counter("reads in flight", now_us, R"("reads":3)");
+        now_us += 2000.0;
+      }
+    }
+  }
+  const std::string page = TraceSummary(file, 6).html("R1");
+  EXPECT_LT(page.size(), 8u << 20);
+  expect_nested_tags(page);
+  EXPECT_THAT(page, HasSubstr("58 layers of 256 experts"));
+  EXPECT_THAT(page, HasSubstr("The last 6 steps"));
+  EXPECT_THAT(page, HasSubstr("layer 60: 66.6 % hits"));
+}
+
+TEST(HeatLevels, CoverEveryCountOnce) {
+  EXPECT_THAT(heat_levels(1), ElementsAre(1));
+  EXPECT_THAT(heat_levels(3), ElementsAre(1, 2, 3));
+  EXPECT_THAT(heat_levels(5), ElementsAre(1, 2, 3, 4, 5));
+  EXPECT_THAT(heat_levels(1000), ElementsAre(1, 4, 16, 64, 252));
 }
 
 TEST(ReadRouting, TakesWholeDecodedTokensAlone) {
