@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "quant/error.h"
 #include "tools/byte_size.h"
 #include "tools/chat_file.h"
+#include "tools/live_stats.h"
 #include "tools/progress_bar.h"
 
 namespace moraine::tools {
@@ -40,14 +43,21 @@ runtime::FinishReason ChatSession::answer(const std::string& text) {
 
   ChatView view(console_, thinking_);
   ProgressBar bar(console_, "reading the prompt", ProgressUnit::kItems);
-  const runtime::GenerateCallbacks callbacks{
-      .on_token = [&](const runtime::TokenEvent& event) { view.on_token(event); },
-      .on_prefill =
-          [&](int64_t done, int64_t total) {
-            bar.update(static_cast<uint64_t>(done), static_cast<uint64_t>(total), "tokens");
-          },
-      .stop = [&] { return signals_.any(); }};
+  std::optional<LiveStats> live;
+  if (tells_stats_) live.emplace(console_, [&] { return engine_.store().counters(); });
+  const runtime::GenerateCallbacks callbacks{.on_token =
+                                                 [&](const runtime::TokenEvent& event) {
+                                                   if (live) live->on_token();
+                                                   view.on_token(event);
+                                                 },
+                                             .on_prefill =
+                                                 [&](int64_t done, int64_t total) {
+                                                   bar.update(static_cast<uint64_t>(done), static_cast<uint64_t>(total),
+                                                              "tokens");
+                                                 },
+                                             .stop = [&] { return signals_.any(); }};
   const runtime::GenerateResult result = runtime::generate(engine_, session_, prompt, options_, callbacks);
+  live.reset();
   view.finish();
 
   asked.push_back({.role = "assistant", .content = result.answer});

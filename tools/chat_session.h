@@ -18,7 +18,8 @@ class ChatSession {
   ChatSession(runtime::Engine& engine, const runtime::GenerateOptions& options, ThinkingView thinking,
               std::string model_name, Console& console, const SignalWatch& signals);
 
-  /// From now on every answer is followed by what the expert store did for it.
+  /// From now on every answer is accompanied by what decoding does at the moment (LiveStats), and followed by what the
+  /// expert store did for it.
   void tell_stats() { tells_stats_ = true; }
   /// Answers `text`, streaming, with a line of statistics. Stopped by a signal, what was answered so far stays in the
   /// conversation. Throws quant::Error; the conversation is then as before.

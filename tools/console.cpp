@@ -10,20 +10,6 @@
 #include "quant/error.h"
 
 namespace moraine::tools {
-namespace {
-
-/// Leaves whole UTF-8 characters only. Counts characters as one column each: good enough for our own labels.
-std::string_view cut_to_columns(std::string_view text, int columns) {
-  size_t end = 0;
-  for (int column = 0; end < text.size() && column < columns; ++column) {
-    ++end;
-    while (end < text.size() && (static_cast<unsigned char>(text[end]) & 0xC0u) == 0x80u) ++end;
-  }
-  return text.substr(0, end);
-}
-
-}  // namespace
-
 Console::Console() : Console(stdout, stderr, isatty(STDOUT_FILENO) == 1, isatty(STDERR_FILENO) == 1) {}
 
 Console::Console(std::FILE* out, std::FILE* err, bool out_is_terminal, bool err_is_terminal)
@@ -58,6 +44,11 @@ int Console::width() const {
   return 80;
 }
 
+int Console::height() const {
+  winsize size{};
+  return ioctl(fileno(err_), TIOCGWINSZ, &size) == 0 && size.ws_row > 0 ? size.ws_row : 24;
+}
+
 std::string_view Console::dim_on() const {
   return color_ ? "\x1b[2m" : "";
 }
@@ -78,6 +69,15 @@ void Console::clear_redrawn() {
   redrawn_ = false;
   fmt::print(err_, "\r\x1b[K");
   (void)std::fflush(err_);
+}
+
+std::string_view cut_to_columns(std::string_view text, int columns) {
+  size_t end = 0;
+  for (int column = 0; end < text.size() && column < columns; ++column) {
+    ++end;
+    while (end < text.size() && (static_cast<unsigned char>(text[end]) & 0xC0u) == 0x80u) ++end;
+  }
+  return text.substr(0, end);
 }
 
 std::string terminal_safe(std::string_view text) {

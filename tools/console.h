@@ -27,6 +27,8 @@ class Console {
   bool err_is_terminal() const { return err_is_terminal_; }
   /// Columns of the terminal on stderr; 80 if unknown.
   int width() const;
+  /// Its rows; 24 if unknown.
+  int height() const;
 
   /// Escape sequences that switch stderr to dim text and back; empty if it is no terminal (or NO_COLOR is set).
   std::string_view dim_on() const;
@@ -45,6 +47,9 @@ class Console {
   bool color_;
   bool redrawn_ = false;  // the present line on stderr is one of redraw()
 };
+
+/// The first `columns` characters of UTF-8 `text`, each counted as one column: good enough for our own labels.
+std::string_view cut_to_columns(std::string_view text, int columns);
 
 /// `text` without what a terminal would obey: control characters except line feed and tab become U+FFFD. Model output
 /// and file names go through this before they reach a terminal.

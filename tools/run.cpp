@@ -105,7 +105,9 @@ void add_run_command(CLI::App& app, Command& chosen) {
           "The model's thinking on stderr: shown, folded (one line) or hidden\n(default: shown; /think changes it)")
       ->type_name("VIEW")
       ->check(CLI::IsMember({"shown", "folded", "hidden"}).description(""));
-  command->add_flag("--stats", options->stats, "After every answer: what the expert store did for it");
+  command->add_flag("--stats", options->stats,
+                    "Speed, hits, drive, waiting while answering (last row of the\nterminal, else a line every 10 s), "
+                    "and all counters after it");
   add_trace_flag(*command, options->engine);
   add_engine_flags(*command, options->engine, ModelArgument::kOptional);
   add_sampling_flags(*command, options->sampling);

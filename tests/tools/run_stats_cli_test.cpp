@@ -1,0 +1,47 @@
+// `run --stats` of the built program while it answers: on a terminal and through pipes.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "support/process.h"
+#include "support/test_data.h"
+
+namespace moraine::tools {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+testing::ProcessResult answer(bool stats, bool terminal) {
+  testing::ProcessOptions options;
+  options.args = {
+      MORAINE_BINARY_DIR "/bin/moraine", "run", testing::tiny_r1().string(), "-p", "What is io_uring?", "--temp", "0"};
+  if (stats) options.args.push_back("--stats");
+  options.environment = {
+      {"XDG_STATE_HOME", "/dev/null/state"}, {"XDG_CACHE_HOME", "/dev/null/cache"}, {"NO_COLOR", "1"}};
+  options.terminal = terminal;
+  return run_process(options);
+}
+
+TEST(RunStats, TheLastRowIsTakenWhileAnsweringAndGivenBack) {
+  const testing::ProcessResult result = answer(true, true);
+  EXPECT_EQ(result.exit_code, 0);
+  const size_t taken = result.out.find("\033[1;23r"), given = result.out.find("\033[r");
+  ASSERT_NE(taken, std::string::npos) << result.out;
+  ASSERT_NE(given, std::string::npos) << result.out;
+  EXPECT_LT(taken, given);
+  const size_t counters = result.out.find("stall_ms_per_token");
+  EXPECT_GT(counters, given) << "the terminal is whole again when the counters come";
+  EXPECT_THAT(answer(false, true).out, Not(HasSubstr("\033[1;23r"))) << "nobody asked";
+}
+
+TEST(RunStats, PipesSeeNoTerminalsCommands) {
+  const testing::ProcessResult with = answer(true, false), without = answer(false, false);
+  EXPECT_EQ(with.exit_code, 0);
+  EXPECT_EQ(with.out, without.out);
+  EXPECT_THAT(with.err, HasSubstr("stall_ms_per_token"));
+  EXPECT_THAT(with.err, Not(HasSubstr("\033")));
+}
+
+}  // namespace
+}  // namespace moraine::tools
