@@ -17,7 +17,9 @@
 #include "tools/engine_setup.h"
 #include "tools/exit_codes.h"
 #include "tools/feed_tokens.h"
+#include "tools/machine_record.h"
 #include "tools/stats_json.h"
+#include "tools/user_files.h"
 
 namespace moraine::tools {
 namespace {
@@ -202,6 +204,18 @@ std::optional<double> disk_limit(const BenchOptions& options, const std::vector<
       files, {.reader = options.engine.reader, .max_s = options.disk_s, .seed = std::random_device{}()});
 }
 
+/// For the plans of this machine. What was measured with fewer threads or other arithmetic than plans are made for says
+/// nothing about it.
+void note_machine(const BenchOptions& options, const BenchReport& report) {
+  const EngineOptions& engine = options.engine;
+  if (engine.threads != 0 || engine.reference || engine.precise || options.limit_sizes.read_bytes != 0) return;
+  const std::filesystem::path file = machine_record_file();
+  MachineRecord record = read_machine_record(file, report.cpu, report.cores).value_or(MachineRecord());
+  record.limits = report.limits;
+  record.shares = with_measured(record.shares, report);
+  write_machine_record(file, report.cpu, report.cores, record);
+}
+
 }  // namespace
 
 void BenchPlan::validate(const runtime::ModelConfig& config) const {
@@ -278,6 +292,7 @@ int bench(const BenchOptions& options, Console& console) {
   after.compute = compute_limits(options, threads, machine);
   console.clear_redrawn();
   report.limits = larger_of(before, after);
+  note_machine(options, report);
   console.out(options.json ? json_text(bench_json(report)) : bench_table(report));
   return kExitOk;
 }

@@ -44,6 +44,11 @@ const char* group_of(LayerKind kind) {
   MORAINE_CHECK(false);
 }
 
+double moe_layers(const runtime::ModelConfig& config) {
+  if (!config.has_experts()) return 0.0;
+  return static_cast<double>(std::max<int64_t>(0, config.num_hidden_layers - config.first_k_dense_replace));
+}
+
 /// Takes what lies in VRAM out of `costs`; returns its bytes.
 double take_vram_bytes(StepCosts& costs, const offload::MemoryPlan& memory) {
   double bytes = 0.0;
@@ -57,56 +62,67 @@ double take_vram_bytes(StepCosts& costs, const offload::MemoryPlan& memory) {
   return bytes;
 }
 
-/// The slowest of a row's limits, each with the share of it that is reached.
-class SlowestLimit {
- public:
-  void add(const char* limit, double seconds, double efficiency) {
-    if (seconds <= 0.0 || seconds / efficiency <= predicted_s_) return;
-    predicted_s_ = seconds / efficiency;
-    bound_ = {.limit = limit, .tokens_per_s = 1.0 / seconds};
-    efficiency_ = efficiency;
-  }
-  void add(const std::optional<Bound>& bound, double extra_s, double efficiency) {
-    if (bound) add(bound->limit, 1.0 / bound->tokens_per_s + extra_s, efficiency);
-  }
-  bool known() const { return predicted_s_ > 0.0; }
-  void fill(SpeedEstimate& speed) const {
-    speed.bound = bound_;
-    speed.efficiency = efficiency_;
-  }
+/// Work against one limit.
+struct LimitedWork {
+  const char* limit = "";
+  double bound_s = 0.0;      ///< at the limit
+  double predicted_s = 0.0;  ///< at the share of it that is reached; 0: there is none, or the limit is not known
 
- private:
-  Bound bound_;
-  double efficiency_ = 1.0;
-  double predicted_s_ = 0.0;
+  static LimitedWork at(const char* limit, double bound_s, double share) { return {limit, bound_s, bound_s / share}; }
+  static LimitedWork at(const std::optional<Bound>& bound, double extra_s, double share) {
+    return bound ? at(bound->limit, 1.0 / bound->tokens_per_s + extra_s, share) : LimitedWork();
+  }
+  static const LimitedWork& slower(const LimitedWork& a, const LimitedWork& b) {
+    return b.predicted_s > a.predicted_s ? b : a;
+  }
 };
 
-std::optional<SpeedEstimate> estimate(BenchRow row, const ModelPlan& plan, const MachineSpec& machine) {
-  SpeedEstimate speed{.disk_bytes = row.bytes_read, .memory_bytes = total_of(row.costs).weight_bytes};
+/// Reading and computing while decoding overlap in part: nothing of a layer can be read for sure before its router has
+/// spoken. 1 would be one after the other, ∞ whichever takes longer; fitted to the simulator with prediction
+/// (docs/memory_plan.md).
+constexpr double kOverlapExponent = 1.5;
+
+/// Numbers that cross PCIe per token and MoE layer, where the router is on one side and the experts on the other: the
+/// experts' input and their sum, f32.
+double pcie_bytes(const runtime::ModelConfig& config, const offload::MemoryPlan& memory) {
+  if (memory.bytes_in(offload::MemoryTier::kVram) == 0) return 0.0;
+  return moe_layers(config) * 2.0 * static_cast<double>(config.hidden_size) * sizeof(float);
+}
+
+std::optional<SpeedEstimate> estimate(BenchRow row, const runtime::ModelConfig& config, const ModelPlan& plan,
+                                      const MachineSpec& machine) {
+  SpeedEstimate speed{.disk_bytes = row.bytes_read,
+                      .memory_bytes = total_of(row.costs).weight_bytes,
+                      .pcie_bytes = pcie_bytes(config, plan.memory)};
   const std::optional<double> disk_gb_per_s = machine.limits.disk_gb_per_s;
   if (row.bytes_read > 0.0 && !disk_gb_per_s) return std::nullopt;  // the one that would bind
-  const double vram_s = take_vram_bytes(row.costs, plan.memory) / (machine.vram_gb_per_s * 1e9);
+  const double gpu_s = take_vram_bytes(row.costs, plan.memory) / (machine.vram_gb_per_s * 1e9) +
+                       speed.pcie_bytes / (machine.pcie_gb_per_s * 1e9);
   const cpu::MachineLimits& compute = machine.limits.compute;
-  SlowestLimit slowest;
-  if (disk_gb_per_s) slowest.add("disk", row.bytes_read / (*disk_gb_per_s * 1e9), kDiskEfficiency);
+  const ReachedShares& shares = machine.shares;
+  LimitedWork disk, work;
+  if (disk_gb_per_s) disk = LimitedWork::at("disk", row.bytes_read / (*disk_gb_per_s * 1e9), shares.disk);
   row.bytes_read = 0.0;
   if (row.test == BenchTest::kDecode) {
-    slowest.add(bound_of(row, {.compute = compute}), vram_s, kDecodeEfficiency);
+    work = LimitedWork::at(bound_of(row, {.compute = compute}), gpu_s, shares.decode_dram);
   } else {
     cpu::MachineLimits memory_alone = compute, products_alone = compute;
     memory_alone.int8_gflop_per_s.reset();
     products_alone.dram_read_gb_per_s.reset();
-    slowest.add(bound_of(row, {.compute = memory_alone}), vram_s, kPrefillDramEfficiency);
-    slowest.add(bound_of(row, {.compute = products_alone}), vram_s, kPrefillInt8Efficiency);
+    work = LimitedWork::slower(LimitedWork::at(bound_of(row, {.compute = memory_alone}), gpu_s, shares.prefill_dram),
+                               LimitedWork::at(bound_of(row, {.compute = products_alone}), gpu_s, shares.prefill_int8));
   }
-  if (!slowest.known()) return std::nullopt;
-  slowest.fill(speed);
+  const LimitedWork& slowest = LimitedWork::slower(work, disk);
+  if (slowest.predicted_s <= 0.0) return std::nullopt;
+  // A chunk of a prompt streams through experts that are all known: there the drive and the products go side by side.
+  const double predicted_s =
+      row.test == BenchTest::kPrefill
+          ? slowest.predicted_s
+          : std::pow(std::pow(work.predicted_s, kOverlapExponent) + std::pow(disk.predicted_s, kOverlapExponent),
+                     1.0 / kOverlapExponent);
+  speed.bound = {.limit = slowest.limit, .tokens_per_s = 1.0 / slowest.bound_s};
+  speed.efficiency = slowest.bound_s / predicted_s;
   return speed;
-}
-
-double moe_layers(const runtime::ModelConfig& config) {
-  if (!config.has_experts()) return 0.0;
-  return static_cast<double>(std::max<int64_t>(0, config.num_hidden_layers - config.first_k_dense_replace));
 }
 
 /// Different experts of a layer that `tokens` tokens choose, if all are alike.
@@ -125,7 +141,7 @@ std::optional<SpeedEstimate> decode_speed(const Shapes& model, const ModelPlan& 
   row.costs = costs.decode(static_cast<double>(context));
   const double wanted = moe_layers(config) * static_cast<double>(config.num_experts_per_tok);
   row.bytes_read = wanted * (1.0 - plan.hit_rate) * static_cast<double>(plan.memory.slot_bytes);
-  return estimate(std::move(row), plan, machine);
+  return estimate(std::move(row), config, plan, machine);
 }
 
 std::optional<SpeedEstimate> prefill_speed(const Shapes& model, const ModelPlan& plan, const MachineSpec& machine,
@@ -151,7 +167,7 @@ std::optional<SpeedEstimate> prefill_speed(const Shapes& model, const ModelPlan&
                                                                 static_cast<double>(plan.memory.needs.expert_count);
   row.bytes_read = std::ceil(count / chunk) * moe_layers(config) * touched_experts(config, chunk) * (1.0 - held) *
                    static_cast<double>(plan.memory.slot_bytes) / count;
-  return estimate(std::move(row), plan, machine);
+  return estimate(std::move(row), config, plan, machine);
 }
 
 ModelPlan plan_without_gains(const Shapes& model, const MachineSpec& machine, const offload::MemoryWishes& wishes,

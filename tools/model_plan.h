@@ -15,9 +15,10 @@ namespace moraine::tools {
 /// How fast one kind of work will be.
 struct SpeedEstimate {
   Bound bound = {};           ///< what the binding limit allows
-  double efficiency = 1.0;    ///< how much of such a bound has been reached in measurements (docs/memory_plan.md)
+  double efficiency = 1.0;    ///< how much of that bound is reached: ReachedShares, and what does not overlap
   double disk_bytes = 0.0;    ///< per token
   double memory_bytes = 0.0;  ///< weights per token, RAM and VRAM
+  double pcie_bytes = 0.0;    ///< between RAM and VRAM per token
 
   double tokens_per_s() const { return bound.tokens_per_s * efficiency; }
 };
@@ -37,12 +38,6 @@ struct ModelPlan {
   std::optional<SpeedEstimate> prefill = {};  ///< of a prompt of kPlannedPromptTokens
   std::vector<PlannedGain> gains = {};        ///< worth telling, best first
 };
-
-// Measured shares of the bound: docs/benchmarks.md (671B shapes); disk: what is asked of the reader.
-inline constexpr double kDecodeEfficiency = 0.84;
-inline constexpr double kPrefillDramEfficiency = 0.42;
-inline constexpr double kPrefillInt8Efficiency = 0.13;
-inline constexpr double kDiskEfficiency = 0.90;
 
 inline constexpr int64_t kPlannedPromptTokens = 1024;
 inline constexpr int64_t kPlannedDecodeContext = 1024;  ///< tokens in the cache while decoding

@@ -1,18 +1,25 @@
+#include <fmt/format.h>
+#include <sys/stat.h>
+
 #include <CLI/Formatter.hpp>
 #include <CLI/Validators.hpp>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "cpu/cpu_backend.h"
 #include "offload/disk_speed.h"
 #include "quant/error.h"
+#include "tools/bench_machine.h"
 #include "tools/byte_size.h"
 #include "tools/commands.h"
 #include "tools/engine_setup.h"
 #include "tools/exit_codes.h"
+#include "tools/machine_record.h"
 #include "tools/plan_report.h"
 #include "tools/stats_json.h"
+#include "tools/user_files.h"
 
 namespace moraine::tools {
 namespace {
@@ -22,38 +29,59 @@ struct PlanCommand {
   std::optional<uint64_t> ram_bytes;
   uint64_t vram_bytes = 0;
   std::vector<std::string> drives;  ///< directories and speeds
-  std::optional<double> dram_gb_per_s;
+  std::optional<double> dram_gb_per_s, vram_gb_per_s, pcie_gb_per_s;
   bool json = false;
 };
 
-/// All drives together: what is said of them, or what the model's own files give.
-std::optional<double> drives_gb_per_s(const PlanCommand& command, const PlannedModel& model) {
+/// All drives together: what is said of them, or what the model's own files give. Directories of one file system are
+/// one drive.
+std::optional<double> drives_gb_per_s(const PlanCommand& command, const PlannedModel& model, Console& console) {
   if (command.drives.empty()) return offload::measure_disk_gb_per_s(model.expert_files);
   double sum = 0.0;
+  std::set<dev_t> measured;
   for (const std::string& drive : command.drives) {
-    const std::optional<double> said = parse_speed_gb_per_s(drive);
-    const std::optional<double> speed = said ? said : measure_directory_gb_per_s(drive);
+    std::optional<double> speed = parse_speed_gb_per_s(drive);
+    if (!speed) {
+      struct stat status = {};
+      if (stat(drive.c_str(), &status) == 0 && !measured.insert(status.st_dev).second) {
+        console.line(fmt::format("{} lies on a drive that is counted already", quant::printable(drive)));
+        continue;
+      }
+      speed = measure_directory_gb_per_s(drive);
+    }
     if (!speed) return std::nullopt;
     sum += *speed;
   }
   return sum;
 }
 
+double speed_of(const std::string& text) {
+  const std::optional<double> speed = parse_speed_gb_per_s(text);
+  if (speed) return *speed;
+  throw quant::Error(quant::ErrorKind::kUsage,
+                     {.what = "not a speed", .item = quant::printable(text), .expected = "e.g. 200GB/s"});
+}
+
 int plan(const PlanCommand& command, Console& console) {
+  for (const std::string& drive : command.drives) parse_speed_gb_per_s(drive);  // nonsense is refused before all else
   const PlannedModel model =
       open_planned_model(model_directory(command.engine.model), command.engine.experts, command.engine.resident);
   const offload::Topology topology = offload::Topology::detect();
   MachineSpec machine = spec_of(topology, offload::available_ram_bytes(topology.memory_limit));
   if (command.ram_bytes) machine.room.ram_bytes = *command.ram_bytes;
   machine.room.vram_bytes = command.vram_bytes;
+  if (command.vram_gb_per_s) machine.vram_gb_per_s = *command.vram_gb_per_s;
+  if (command.pcie_gb_per_s) machine.pcie_gb_per_s = *command.pcie_gb_per_s;
   const offload::MemoryWishes wishes = memory_wishes(command.engine);
   const int64_t chunk_rows = cpu::CpuOptions().max_rows;
   plan_model(model, machine, wishes, chunk_rows);  // what cannot fit is refused before anything is measured
 
   console.redraw("measuring the machine");
   machine.limits.compute = measure_compute(thread_count(command.engine), topology);
+  const auto record = read_machine_record(machine_record_file(), cpu_name(), machine.core_count);
+  if (record) machine.shares = record->shares;
   if (command.dram_gb_per_s) machine.limits.compute.dram_read_gb_per_s = command.dram_gb_per_s;
-  machine.limits.disk_gb_per_s = drives_gb_per_s(command, model);
+  machine.limits.disk_gb_per_s = drives_gb_per_s(command, model, console);
   console.clear_redrawn();
   const ModelPlan made = plan_model(model, machine, wishes, chunk_rows);
   console.out(command.json ? json_text(plan_json(model, machine, made)) : plan_text(model, machine, made));
@@ -82,17 +110,15 @@ void add_plan_command(CLI::App& app, Command& chosen) {
                    "several times (default: the model's\nown files are measured)")
       ->type_name("DIR|SPEED")
       ->allow_extra_args(false);
-  command
-      ->add_option_function<std::string>(
-          "--dram",
-          [options](const std::string& text) {
-            options->dram_gb_per_s = parse_speed_gb_per_s(text);
-            if (options->dram_gb_per_s) return;
-            throw quant::Error(quant::ErrorKind::kUsage,
-                               {.what = "not a speed", .item = quant::printable(text), .expected = "e.g. 200GB/s"});
-          },
-          "Plan for this DRAM read speed (default: measured)")
-      ->type_name("SPEED");
+  const auto speed_flag = [&](const char* flag, std::optional<double>& speed, const char* help) {
+    command
+        ->add_option_function<std::string>(
+            flag, [&speed](const std::string& text) { speed = speed_of(text); }, help)
+        ->type_name("SPEED");
+  };
+  speed_flag("--dram", options->dram_gb_per_s, "Plan for this DRAM read speed (default: measured)");
+  speed_flag("--vram-speed", options->vram_gb_per_s, "With --vram: its read speed (default: 900GB/s)");
+  speed_flag("--pcie", options->pcie_gb_per_s, "With --vram: speed between RAM and VRAM (default: 25GB/s)");
   add_memory_flags(*command, options->engine);
   add_threads_flag(*command, options->engine.threads);
   add_experts_flag(*command, options->engine.experts,

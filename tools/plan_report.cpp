@@ -26,6 +26,24 @@ std::string speed_line(const char* name, const std::optional<SpeedEstimate>& spe
                      note);
 }
 
+std::string shares_text(const ReachedShares& shares) {
+  const std::string source = shares.measured_with.empty()
+                                 ? "as measured for docs/benchmarks.md; `moraine bench MODEL` measures them here"
+                                 : fmt::format("measured here with {}", shares.measured_with);
+  return fmt::format(
+      "  of these decode reaches {:.2f} of DRAM, prefill {:.2f} of DRAM or {:.2f} of int8, both {:.2f} of the drive\n"
+      "  ({})\n",
+      shares.decode_dram, shares.prefill_dram, shares.prefill_int8, shares.disk, source);
+}
+
+std::string vram_text(const MachineSpec& machine) {
+  if (machine.room.vram_bytes == 0) return "";
+  return fmt::format(
+      "  VRAM {} at {:.4g} GB/s, PCIe {:.4g} GB/s: as said or assumed, not measured; Moraine does not compute on a GPU "
+      "yet\n",
+      byte_size_text(machine.room.vram_bytes), machine.vram_gb_per_s, machine.pcie_gb_per_s);
+}
+
 std::string tiers_text(const PlannedModel& model, const ModelPlan& plan) {
   const offload::MemoryPlan& memory = plan.memory;
   std::string text;
@@ -60,7 +78,8 @@ quant::Json speed_json(const std::optional<SpeedEstimate>& speed) {
   if (!speed) return nullptr;
   return {{"tokens_per_s", speed->tokens_per_s()},           {"bound", speed->bound.limit},
           {"bound_tokens_per_s", speed->bound.tokens_per_s}, {"efficiency", speed->efficiency},
-          {"memory_bytes_per_token", speed->memory_bytes},   {"disk_bytes_per_token", speed->disk_bytes}};
+          {"memory_bytes_per_token", speed->memory_bytes},   {"disk_bytes_per_token", speed->disk_bytes},
+          {"pcie_bytes_per_token", speed->pcie_bytes}};
 }
 
 quant::Json or_null(const std::optional<double>& value) {
@@ -70,18 +89,14 @@ quant::Json or_null(const std::optional<double>& value) {
 }  // namespace
 
 std::string plan_text(const PlannedModel& model, const MachineSpec& machine, const ModelPlan& plan) {
-  std::string text =
-      fmt::format("{}\nmachine\n  {} RAM to be had, {} cores, {} NUMA node{}{}\n", model.name,
-                  byte_size_text(machine.room.ram_bytes), machine.core_count, machine.numa_node_count,
-                  machine.numa_node_count == 1 ? "" : "s",
-                  machine.room.vram_bytes > 0
-                      ? fmt::format(", VRAM {} (assumed {:.0f} GB/s; Moraine does not compute on a GPU yet)",
-                                    byte_size_text(machine.room.vram_bytes), machine.vram_gb_per_s)
-                      : "");
+  std::string text = fmt::format("{}\nmachine\n  {} RAM to be had, {} cores, {} NUMA node{}\n", model.name,
+                                 byte_size_text(machine.room.ram_bytes), machine.core_count, machine.numa_node_count,
+                                 machine.numa_node_count == 1 ? "" : "s");
   const cpu::MachineLimits& compute = machine.limits.compute;
-  text += fmt::format("  DRAM {}, drive {}, int8 {}\n\nplan\n", number(compute.dram_read_gb_per_s, "GB/s"),
+  text += fmt::format("  DRAM {}, drive {}, int8 {}\n", number(compute.dram_read_gb_per_s, "GB/s"),
                       number(machine.limits.disk_gb_per_s, "GB/s"), number(compute.int8_gflop_per_s, "GFLOP/s"));
-  text += tiers_text(model, plan);
+  text += vram_text(machine) + shares_text(machine.shares);
+  text += "\nplan\n" + tiers_text(model, plan);
   text += "\nexpected\n";
   text += speed_line("decode", plan.decode,
                      plan.memory.holds_all_experts() ? "" : fmt::format("; {:.0f} % hits", plan.hit_rate * 100.0));
@@ -94,6 +109,19 @@ std::string plan_text(const PlannedModel& model, const MachineSpec& machine, con
         fmt::format("  {:<32} decode ×{:.2f}, prefill ×{:.2f}\n", gain.change, gain.decode_factor, gain.prefill_factor);
   }
   return text;
+}
+
+std::string expected_line(const ModelPlan& plan) {
+  std::string line;
+  const auto add = [&](const char* name, const std::optional<SpeedEstimate>& speed) {
+    if (!speed) return;
+    line += fmt::format("{}{} {:.3g} tokens/s ({})", line.empty() ? "expected: " : ", ", name, speed->tokens_per_s(),
+                        speed->bound.limit);
+  };
+  add("prefill", plan.prefill);
+  add("decode", plan.decode);
+  if (!line.empty() && !plan.memory.holds_all_experts()) line += fmt::format(", {:.0f} % hits", 100.0 * plan.hit_rate);
+  return line;
 }
 
 quant::Json plan_json(const PlannedModel& model, const MachineSpec& machine, const ModelPlan& plan) {
@@ -119,7 +147,16 @@ quant::Json plan_json(const PlannedModel& model, const MachineSpec& machine, con
             {"dram_read_gb_per_s", or_null(limits.compute.dram_read_gb_per_s)},
             {"int8_gflop_per_s", or_null(limits.compute.int8_gflop_per_s)},
             {"bf16_gflop_per_s", or_null(limits.compute.bf16_gflop_per_s)},
-            {"disk_gb_per_s", or_null(limits.disk_gb_per_s)}}},
+            {"disk_gb_per_s", or_null(limits.disk_gb_per_s)},
+            {"vram_gb_per_s", machine.room.vram_bytes > 0 ? quant::Json(machine.vram_gb_per_s) : quant::Json()},
+            {"pcie_gb_per_s", machine.room.vram_bytes > 0 ? quant::Json(machine.pcie_gb_per_s) : quant::Json()}}},
+          {"shares",
+           {{"decode_dram", machine.shares.decode_dram},
+            {"prefill_dram", machine.shares.prefill_dram},
+            {"prefill_int8", machine.shares.prefill_int8},
+            {"disk", machine.shares.disk},
+            {"measured_with",
+             machine.shares.measured_with.empty() ? quant::Json() : quant::Json(machine.shares.measured_with)}}},
           {"groups", std::move(groups)},
           {"kv",
            {{"bytes", memory.kv_bytes},

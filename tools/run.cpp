@@ -12,6 +12,7 @@
 #include "tools/engine_setup.h"
 #include "tools/exit_codes.h"
 #include "tools/line_editor.h"
+#include "tools/speed_forecast.h"
 #include "tools/trace_recorder.h"
 #include "tools/user_files.h"
 
@@ -78,6 +79,7 @@ int chat(ChatSession& session, Console& console, SignalWatch& signals) {
 int run(const RunOptions& options, Console& console) {
   const std::filesystem::path directory = model_directory(options.engine.model);
   const std::unique_ptr<TraceRecorder> trace = open_trace(options.engine.trace_file);
+  tell_expected_speed(options.engine, console);
   const std::unique_ptr<runtime::Engine> engine = open_engine(options.engine, console, adapter_of(trace));
   SignalWatch signals;
   ChatSession session(*engine, options.sampling.merged_with(engine->text().default_sampling),

@@ -42,14 +42,14 @@ SimulatedMachine simulated_machine(const PlannedModel& model, const MachineSpec&
     throw quant::Error(quant::ErrorKind::kUsage, {.what = "this model has no routed experts: nothing to simulate"});
   }
   const StepCosts costs = ModelCosts(model.shape, model.layouts).decode(static_cast<double>(kPlannedDecodeContext));
-  const double dram_bytes_per_s = *dram * 1e9 * kDecodeEfficiency;
+  const double dram_bytes_per_s = *dram * 1e9 * machine.shares.decode_dram;
   const auto seconds = [&](LayerKind kind) { return costs[kind].weight_bytes / dram_bytes_per_s; };
   const auto layers = static_cast<double>(config.num_hidden_layers);
   const auto moe_layers = static_cast<double>(shape.moe_layers);
   const double attention_s = seconds(LayerKind::kAttention) / layers;
   return {.slot_count = static_cast<int>(plan.slot_count),
           .record_bytes = static_cast<double>(plan.slot_bytes),
-          .disk_bytes_per_s = *disk * 1e9 * kDiskEfficiency,
+          .disk_bytes_per_s = *disk * 1e9 * machine.shares.disk,
           .layer_dense_s = attention_s + seconds(LayerKind::kRoute) / moe_layers,
           .layer_shared_s = seconds(LayerKind::kShared) / moe_layers,
           .expert_s = seconds(LayerKind::kRouted) / moe_layers / static_cast<double>(shape.top_k),

@@ -43,6 +43,10 @@ fs::path predictor_file(uint64_t router_fingerprint) {
   return cache_file("predictor-" + quant::checksum_text(router_fingerprint) + ".safetensors");
 }
 
+fs::path machine_record_file() {
+  return cache_file("machine.json");
+}
+
 fs::path hot_set_file(const fs::path& model) {
   std::error_code error;
   const std::string whole = fs::weakly_canonical(model, error).string();

@@ -13,6 +13,8 @@ namespace moraine::tools {
 std::filesystem::path history_file();
 /// The predictor trained for the model with this runtime::router_fingerprint().
 std::filesystem::path predictor_file(uint64_t router_fingerprint);
+/// Limits of this machine and how much of them is reached (tools/machine_record.h).
+std::filesystem::path machine_record_file();
 /// The experts of the model at `model` that were wanted most. Its folder is made; empty if that fails.
 std::filesystem::path hot_set_file(const std::filesystem::path& model);
 

@@ -63,7 +63,8 @@ TEST(ModelPlan, LessRamIsBoundByTheDriveAndSaysWhatHelps) {
   const auto drives = std::find_if(plan.gains.begin(), plan.gains.end(),
                                    [](const PlannedGain& gain) { return gain.change.starts_with("twice the drives"); });
   ASSERT_NE(drives, plan.gains.end());
-  EXPECT_NEAR(drives->decode_factor, 2.0, 1e-6);
+  EXPECT_GT(drives->decode_factor, 1.8) << "computing takes a tenth of the time, and part of it remains";
+  EXPECT_LT(drives->decode_factor, 2.0);
 }
 
 TEST(ModelPlan, MoreOfAnythingIsNeverSlower) {
@@ -103,6 +104,48 @@ TEST(ModelPlan, AGpuTakesTheResidentWeights) {
   EXPECT_GT(plan.decode->tokens_per_s(), 1.5 * without.decode->tokens_per_s());
 }
 
+TEST(ModelPlan, WhatAGpuNeedsCrossesPcie) {
+  MachineSpec machine = workstation(512);
+  EXPECT_EQ(plan_model(r1(), machine, {}, kChunkRows).decode->pcie_bytes, 0.0);
+  machine.room.vram_bytes = 32 * kGib;
+  const ModelPlan plan = plan_model(r1(), machine, {}, kChunkRows);
+  EXPECT_EQ(plan.decode->pcie_bytes, 58 * 2 * 7168 * 4);
+  MachineSpec slow = machine;
+  slow.pcie_gb_per_s = 0.1;
+  EXPECT_LT(plan_model(r1(), slow, {}, kChunkRows).decode->tokens_per_s(), plan.decode->tokens_per_s() * 0.8);
+  slow = machine;
+  slow.vram_gb_per_s = 100.0;
+  EXPECT_LT(plan_model(r1(), slow, {}, kChunkRows).decode->tokens_per_s(), plan.decode->tokens_per_s() * 0.8);
+  EXPECT_THAT(plan_text(r1(), machine, plan), HasSubstr("VRAM 32.0 GiB at 900 GB/s, PCIe 25 GB/s: as said or assumed"));
+}
+
+TEST(ModelPlan, PredictsTheSharesThatWereReached) {
+  MachineSpec machine = workstation(512);
+  const ModelPlan usual = plan_model(r1(), machine, {}, kChunkRows);
+  machine.shares = {.decode_dram = 0.45, .prefill_dram = 0.23, .prefill_int8 = 0.08, .measured_with = "synthetic"};
+  const ModelPlan half = plan_model(r1(), machine, {}, kChunkRows);
+  EXPECT_NEAR(half.decode->tokens_per_s(), usual.decode->tokens_per_s() / 2, 1e-9);
+  EXPECT_NEAR(half.prefill->tokens_per_s(), usual.prefill->tokens_per_s() / 2, 1e-9);
+  EXPECT_EQ(half.decode->bound.tokens_per_s, usual.decode->bound.tokens_per_s);
+  EXPECT_THAT(plan_text(r1(), machine, half), HasSubstr("decode reaches 0.45 of DRAM"));
+  EXPECT_THAT(plan_text(r1(), machine, half), HasSubstr("measured here with synthetic"));
+  EXPECT_EQ(plan_json(r1(), machine, half)["shares"]["prefill_int8"], 0.08);
+  EXPECT_TRUE(plan_json(r1(), workstation(512), usual)["shares"]["measured_with"].is_null());
+}
+
+TEST(ModelPlan, EveryWishMovesTheRest) {
+  const MachineSpec machine = workstation(96, 4);
+  const ModelPlan usual = plan_model(r1(), machine, {}, kChunkRows);
+  const ModelPlan longer = plan_model(r1(), machine, {.context_tokens = 163840}, kChunkRows);
+  EXPECT_LT(longer.memory.slot_count, usual.memory.slot_count);
+  EXPECT_LT(longer.hit_rate, usual.hit_rate);
+  EXPECT_LT(longer.decode->tokens_per_s(), usual.decode->tokens_per_s());
+  const PlannedModel wide = planned_model("R1", r1_config(), quant::DType::kQ4_K, quant::DType::kBF16);
+  EXPECT_LT(plan_model(wide, machine, {}, kChunkRows).memory.slot_count, usual.memory.slot_count);
+  const PlannedModel large = r1(quant::DType::kQ8_0);
+  EXPECT_LT(plan_model(large, machine, {}, kChunkRows).memory.slot_count, usual.memory.slot_count * 6 / 10);
+}
+
 TEST(ModelPlan, WithoutADriveSpeedNothingIsGuessed) {
   MachineSpec machine = workstation(128);
   machine.limits.disk_gb_per_s.reset();
@@ -130,6 +173,30 @@ TEST(ModelPlan, SyntheticMachinesOfEightNodes) {
   EXPECT_FALSE(plan.memory.holds_all_experts()) << "384 GiB, less the reserve and 17 GiB of resident weights";
   EXPECT_GT(plan.memory.slot_count, plan.memory.needs.expert_count * 9 / 10);
   EXPECT_THAT(plan_text(r1(), machine, plan), HasSubstr("64 cores, 8 NUMA nodes"));
+}
+
+TEST(ModelPlan, TwoSocketsAndSeveralDrives) {
+  const auto topology = offload::Topology::synthetic("pack:2 numa:1(memory=137438953472) core:16 pu:2");
+  double last = 0.0;
+  for (const int drives : {1, 2, 4}) {
+    MachineSpec machine = spec_of(topology);
+    machine.limits = workstation(1, drives).limits;
+    const ModelPlan plan = plan_model(r1(), machine, {}, kChunkRows);
+    EXPECT_EQ(plan.memory.room.ram_bytes, 256 * kGib);
+    EXPECT_GT(plan.decode->tokens_per_s(), 1.2 * last) << drives << " drives";
+    EXPECT_THAT(plan_text(r1(), machine, plan), HasSubstr("32 cores, 2 NUMA nodes"));
+    last = plan.decode->tokens_per_s();
+  }
+}
+
+TEST(ModelPlan, TheLineOfRunHasThePlansNumbers) {
+  EXPECT_THAT(
+      expected_line(plan_model(r1(), workstation(512), {}, kChunkRows)),
+      ::testing::MatchesRegex("expected: prefill [0-9.]+ tokens/s .(dram|int8)., decode [0-9.]+ tokens/s .dram."));
+  EXPECT_THAT(expected_line(plan_model(r1(), workstation(128), {}, kChunkRows)), HasSubstr("tokens/s (disk), 5"));
+  MachineSpec unknown = workstation(128);
+  unknown.limits.disk_gb_per_s.reset();
+  EXPECT_EQ(expected_line(plan_model(r1(), unknown, {}, kChunkRows)), "");
 }
 
 TEST(ModelPlan, TextAndJsonSayTheSame) {

@@ -1,14 +1,18 @@
 // The built program: plan, trace, simulate, train-predictor, end to end on the embedded model.
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
 
+#include "offload/topology.h"
 #include "quant/json.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
 #include "support/test_data.h"
+#include "tools/bench_machine.h"
+#include "tools/machine_record.h"
 #include "tools/trace_file.h"
 
 namespace moraine::tools {
@@ -19,10 +23,10 @@ using ::testing::HasSubstr;
 using testing::ProcessResult;
 using testing::TempDir;
 
-ProcessResult run(std::vector<std::string> args) {
+ProcessResult run(std::vector<std::string> args, const std::filesystem::path& cache = "/dev/null/cache") {
   args.insert(args.begin(), MORAINE_BINARY_DIR "/bin/moraine");
   testing::ProcessOptions options{.args = std::move(args)};
-  options.environment = {{"XDG_STATE_HOME", "/dev/null/state"}, {"XDG_CACHE_HOME", "/dev/null/cache"}};
+  options.environment = {{"XDG_STATE_HOME", "/dev/null/state"}, {"XDG_CACHE_HOME", cache.string()}};
   return run_process(std::move(options));
 }
 
@@ -59,6 +63,42 @@ TEST(PlanCommand, RefusesNonsense) {
   EXPECT_EQ(run({"plan", r1_config(), "--dram", "fast"}).exit_code, 2);
   EXPECT_EQ(run({"plan", r1_config(), "--nvme", "0GB/s"}).exit_code, 2);
   EXPECT_EQ(run({"plan", "/nowhere"}).exit_code, 3);
+}
+
+TEST(PlanCommand, GoesByWhatBenchHasMeasuredHere) {
+  const TempDir cache;
+  const MachineRecord record{.shares = {.decode_dram = 0.5, .measured_with = "a big model"}};
+  write_machine_record(cache / "moraine" / "machine.json", cpu_name(), offload::Topology::detect().core_count, record);
+  const std::vector<std::string> args = {"plan",  r1_config(), "--ram",   "128GiB", "--nvme",
+                                         "7GB/s", "--dram",    "250GB/s", "--json"};
+  const Json here = json_of(run(args, cache.path()));
+  EXPECT_EQ(here["shares"]["decode_dram"], 0.5);
+  EXPECT_EQ(here["shares"]["measured_with"], "a big model");
+  EXPECT_TRUE(json_of(run(args))["shares"]["measured_with"].is_null());
+}
+
+TEST(PlanCommand, OneFileSystemIsOneDrive) {
+  const TempDir dir;
+  std::filesystem::create_directory(dir / "a");
+  std::filesystem::create_directory(dir / "b");
+  const ProcessResult result = run({"plan", r1_config(), "--ram", "128GiB", "--nvme", dir / "a", "--nvme", dir / "b"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("counted already"));
+}
+
+TEST(PlanCommand, RunTakesThePlanThatIsPrinted) {
+  const std::vector<std::vector<std::string>> wishes = {{}, {"--ram-budget", "4MiB"}};
+  for (const std::vector<std::string>& wish : wishes) {
+    std::vector<std::string> args = {"plan", tiny_r1(), "--json"};
+    args.insert(args.end(), wish.begin(), wish.end());
+    const Json plan = json_of(run(args));
+    args = {"run", tiny_r1(), "-p", "Hello", "--max-tokens", "1"};
+    args.insert(args.end(), wish.begin(), wish.end());
+    const std::string slots =
+        fmt::format("{} of {} in RAM", plan["experts"]["slots"].get<int>(), plan["experts"]["count"].get<int>());
+    EXPECT_THAT(run(args).err, HasSubstr(slots));
+  }
+  EXPECT_EQ(run({"run", tiny_r1(), "-p", "Hello", "--ram-budget", "1KiB"}).exit_code, 4);
 }
 
 TEST(ContextFlag, BoundsTheConversation) {
@@ -101,6 +141,18 @@ TEST(SimulateCommand, R1FromAnotherModelsTrace) {
   EXPECT_EQ(result["tokens"], 10);
   EXPECT_GT(result["tokens_per_s"].get<double>(), 0.0);
   EXPECT_EQ(run({"simulate", "--nvme", "7GB/s"}).exit_code, 2);
+}
+
+TEST(SimulateCommand, TheTableHasTheSameBytesEveryTime) {
+  const std::vector<std::string> args = {"simulate", "--nvme", "7GB/s", "--table", "--warm-up", "15", "--tokens", "5"};
+  const ProcessResult first = run(args);
+  EXPECT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_EQ(std::count(first.out.begin(), first.out.end(), '\n'), 7) << first.out;
+  EXPECT_THAT(first.out, HasSubstr("| 384 GB |"));
+  EXPECT_EQ(first.out, run(args).out);
+  std::vector<std::string> other = args;
+  other.insert(other.end(), {"--seed", "2"});
+  EXPECT_NE(first.out, run(other).out);
 }
 
 /// Prompts and answers of the problems the model was trained on.

@@ -131,6 +131,21 @@ TEST(Simulation, TheHitRateOfThePlanIsTheSimulators) {
   }
 }
 
+/// The plan has a formula where the simulator has a drive and a cache.
+TEST(Simulation, TheSpeedOfThePlanIsTheSimulators) {
+  for (const uint64_t ram_gb : {128, 192, 256, 384}) {
+    for (const int drives : {1, 4}) {
+      MachineSpec machine = workstation(ram_gb);
+      *machine.limits.disk_gb_per_s *= drives;
+      const SimulatedMachine simulated = simulated_machine(r1(), machine, {}, 512);
+      const SimulationResult result =
+          simulate(simulated, routing_shape(r1().shape.config), {.warm_up_tokens = 600, .tokens = 60});
+      const double planned = plan_model(r1(), machine, {}, 512).decode->tokens_per_s();
+      EXPECT_NEAR(planned / result.tokens_per_s(), 1.0, 0.15) << ram_gb << " GB, " << drives << " drives";
+    }
+  }
+}
+
 TEST(Simulation, UnknownSpeedsAreRefused) {
   MachineSpec spec = workstation(128);
   spec.limits.disk_gb_per_s.reset();
