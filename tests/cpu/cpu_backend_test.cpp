@@ -306,9 +306,10 @@ TEST(CpuBackend, RoundedActivationsChangeLogitsAsIndependentErrorsDo) {
         logits[precise ? 1 : 0].insert(logits[precise ? 1 : 0].end(), part.begin(), part.end());
       }
     }
-    // One rounding of 32 normal numbers to int8 is off by max/127/√12, 0.5 % of their size. A layer puts some six of
-    // them in a row (and bf16's smaller ones between), so three layers and the head add up to √19 · 0.5 % = 2 %.
-    EXPECT_LT(relative_difference(logits[0], logits[1]), 0.03) << quant::dtype_name(type);
+    // One rounding of 256 normal numbers to int8 is off by max/127/√12, 0.67 % of their size. A layer puts some six of
+    // them in a row (and smaller ones of bf16 and of weights between), so three layers and the head add up to
+    // √19 · 0.67 % = 2.9 %.
+    EXPECT_LT(relative_difference(logits[0], logits[1]), 0.045) << quant::dtype_name(type);
     EXPECT_GT(relative_difference(logits[0], logits[1]), 0.005) << quant::dtype_name(type);
   }
 }
