@@ -56,8 +56,8 @@ std::string LiveStats::text(double tokens, double seconds, const offload::StoreC
   std::string text = fmt::format("{:.1f} tokens/s", tokens / seconds);
   const uint64_t wanted = counters.hits + counters.misses + counters.late_prefetches;
   if (wanted == 0) return text;
-  text += fmt::format(" · hits {:.0f} % · drive {:.2f} GB/s · waiting {:.0f} % of the time",
-                      percent(counters.hits, wanted), static_cast<double>(counters.bytes_read) / seconds / 1e9,
+  text += fmt::format(" · hits {:.0f} % · drive {:.2f} GB/s · waiting {:.0f} %", percent(counters.hits, wanted),
+                      static_cast<double>(counters.bytes_read) / seconds / 1e9,
                       static_cast<double>(counters.stall_us) / 1e4 / seconds);
   if (counters.hinted > 0)
     text += fmt::format(" · guesses {:.0f} % right", percent(counters.hinted_wanted, counters.hinted));

@@ -24,7 +24,7 @@ class LiveStats {
   /// After every token, before its text is shown.
   void on_token();
 
-  /// "4.9 tokens/s · hits 61 % · drive 1.38 GB/s · waiting 42 % of the time · guesses 71 % right". What there was
+  /// "4.9 tokens/s · hits 61 % · drive 1.38 GB/s · waiting 42 % · guesses 71 % right". What there was
   /// none of is left out.
   static std::string text(double tokens, double seconds, const offload::StoreCounters& counters);
 

@@ -55,7 +55,6 @@ std::optional<MachineRecord> record_of(const quant::Json& json, const std::strin
   take_share(record.shares.decode_dram, shares, "decode_dram");
   take_share(record.shares.prefill_dram, shares, "prefill_dram");
   take_share(record.shares.prefill_int8, shares, "prefill_int8");
-  take_share(record.shares.disk, shares, "disk");
   const quant::Json with = member_of(shares, "measured_with");
   if (with.is_string()) record.shares.measured_with = quant::printable(with.get<std::string>());
   return record;
@@ -95,7 +94,6 @@ void write_machine_record(const std::filesystem::path& file, const std::string& 
                              {{"decode_dram", shares.decode_dram},
                               {"prefill_dram", shares.prefill_dram},
                               {"prefill_int8", shares.prefill_int8},
-                              {"disk", shares.disk},
                               {"measured_with", shares.measured_with}}}};
   try {
     std::error_code ignored;
@@ -116,8 +114,7 @@ ReachedShares with_measured(ReachedShares shares, const BenchReport& report) {
   };
   Wanted wanted[] = {{BenchTest::kDecode, "dram", shares.decode_dram},
                      {BenchTest::kPrefill, "dram", shares.prefill_dram},
-                     {BenchTest::kPrefill, "int8", shares.prefill_int8},
-                     {BenchTest::kPrefill, "disk", shares.disk}};
+                     {BenchTest::kPrefill, "int8", shares.prefill_int8}};
   for (const BenchRow& row : report.rows) {
     const std::optional<Bound> bound = bound_of(row, report.limits);
     if (!bound) continue;

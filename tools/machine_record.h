@@ -23,7 +23,8 @@ std::optional<MachineRecord> read_machine_record(const std::filesystem::path& fi
 void write_machine_record(const std::filesystem::path& file, const std::string& cpu, int cores,
                           const MachineRecord& record);
 
-/// `shares` with those that `report` has measured in their place. A model that reads less than 1 GiB per token lies in
+/// `shares` with those that `report` has measured in their place; that of the drive never is, because its rows wait for
+/// products, too. A model that reads less than 1 GiB per token lies in
 /// the caches in part and says nothing about DRAM: then `shares` as they are.
 ReachedShares with_measured(ReachedShares shares, const BenchReport& report);
 

@@ -79,7 +79,10 @@ int plan(const PlanCommand& command, Console& console) {
   console.redraw("measuring the machine");
   machine.limits.compute = measure_compute(thread_count(command.engine), topology);
   const auto record = read_machine_record(machine_record_file(), cpu_name(), machine.core_count);
-  if (record) machine.shares = record->shares;
+  if (record) {
+    machine.shares = record->shares;
+    machine.limits = larger_of(machine.limits, record->limits);  // a neighbour may have disturbed this measurement
+  }
   if (command.dram_gb_per_s) machine.limits.compute.dram_read_gb_per_s = command.dram_gb_per_s;
   machine.limits.disk_gb_per_s = drives_gb_per_s(command, model, console);
   console.clear_redrawn();

@@ -41,8 +41,7 @@ TEST(LiveStats, ALineEveryTenSecondsWithoutATerminal) {
   for (int i = 0; i < 40; ++i) decoding.token(live, 0.25);  // 9.75 s after the first
   EXPECT_EQ(captured.err(), "");
   decoding.token(live, 0.25);
-  const std::string line =
-      "4.0 tokens/s · hits 50 % · drive 1.50 GB/s · waiting 50 % of the time · guesses 70 % right\n";
+  const std::string line = "4.0 tokens/s · hits 50 % · drive 1.50 GB/s · waiting 50 % · guesses 70 % right\n";
   EXPECT_EQ(captured.err(), "moraine: 41 tokens: " + line);
   for (int i = 0; i < 40; ++i) decoding.token(live, 0.25);
   EXPECT_EQ(captured.err(), "moraine: 41 tokens: " + line + "moraine: 81 tokens: " + line);
@@ -76,7 +75,7 @@ TEST(LiveStats, WhatThereWasNoneOfIsLeftOut) {
   EXPECT_EQ(LiveStats::text(30, 2.0, {}), "15.0 tokens/s") << "a model without experts";
   offload::StoreCounters counters;
   counters.hits = 8;
-  EXPECT_EQ(LiveStats::text(1, 1.0, counters), "1.0 tokens/s · hits 100 % · drive 0.00 GB/s · waiting 0 % of the time");
+  EXPECT_EQ(LiveStats::text(1, 1.0, counters), "1.0 tokens/s · hits 100 % · drive 0.00 GB/s · waiting 0 %");
 }
 
 }  // namespace

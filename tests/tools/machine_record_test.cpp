@@ -34,7 +34,6 @@ TEST(MachineRecord, SharesAreThoseOfTheRowsThatTheLimitBinds) {
   EXPECT_DOUBLE_EQ(shares.prefill_dram, 0.6);
   EXPECT_DOUBLE_EQ(shares.prefill_int8, 0.4);
   EXPECT_DOUBLE_EQ(shares.decode_dram, 0.9);
-  EXPECT_EQ(shares.disk, ReachedShares().disk) << "nothing came from the drive";
   EXPECT_EQ(shares.measured_with, "big");
 }
 
@@ -55,7 +54,7 @@ TEST(MachineRecord, IsReadAsItWasWritten) {
   const testing::TempDir dir;
   const auto file = dir / "made" / "machine.json";
   const MachineRecord written{.limits = {.compute = report().limits.compute},
-                              .shares = {.decode_dram = 0.7, .disk = 0.8, .measured_with = "big"}};
+                              .shares = {.decode_dram = 0.7, .prefill_int8 = 0.3, .measured_with = "big"}};
   write_machine_record(file, "a CPU", 8, written);
   const auto read = read_machine_record(file, "a CPU", 8);
   ASSERT_TRUE(read);
@@ -76,7 +75,7 @@ TEST(MachineRecord, WhatIsNoRecordIsNone) {
     EXPECT_FALSE(read_machine_record(file, "a CPU", 8)) << text;
   }
   std::ofstream(file) << R"({"machine":{"cpu":"a CPU","cores":8},"limits":{"dram_read_gb_per_s":-1},)"
-                         R"("shares":{"decode_dram":1e300,"prefill_dram":"fast","disk":0}})";
+                         R"("shares":{"decode_dram":1e300,"prefill_dram":"fast","prefill_int8":0}})";
   const auto odd = read_machine_record(file, "a CPU", 8);
   ASSERT_TRUE(odd);
   EXPECT_FALSE(odd->limits.compute.dram_read_gb_per_s);
