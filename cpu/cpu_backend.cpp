@@ -14,16 +14,23 @@ namespace moraine::cpu {
 namespace {
 
 std::unique_ptr<AttentionBlock> make_attention(const runtime::Model& model, Workers& workers) {
-  if (!model.config.is_latent()) return std::make_unique<GqaBlock>(model.config, workers);
-  return std::make_unique<MlaBlock>(model.config, workers, latent_type(model, workers.precise()));
+  const CacheType type = cache_type(model, workers.precise());
+  if (!model.config.is_latent()) return std::make_unique<GqaBlock>(model.config, workers, type);
+  return std::make_unique<MlaBlock>(model.config, workers, type);
 }
 
 }  // namespace
 
-LatentType latent_type(const runtime::Model& model, bool precise) {
+CacheType cache_type(const runtime::Model& model, bool precise) {
   std::vector<quant::DType> types;
-  for (const runtime::LayerWeights& layer : model.layers) types.push_back(layer.kv_b_proj.view.type);
-  return latent_type(types, precise);
+  for (const runtime::LayerWeights& layer : model.layers) {
+    if (model.config.is_latent()) {
+      types.push_back(layer.kv_b_proj.view.type);
+    } else {
+      types.insert(types.end(), {layer.q_proj.view.type, layer.k_proj.view.type, layer.v_proj.view.type});
+    }
+  }
+  return model.config.is_latent() ? latent_type(types, precise) : head_cache_type(types, precise);
 }
 
 CpuBackend::CpuBackend(std::shared_ptr<const runtime::Model> model, const CpuOptions& options)
@@ -122,7 +129,7 @@ void CpuBackend::route(int layer, std::span<float> normed, std::span<float> logi
   float* h = normed_.get(rows_ * width);  // [rows, hidden]
   norm(hidden_.get(rows_ * width), weights.post_attention_layernorm, rows_, h);
   std::copy_n(h, rows_ * width, normed.data());
-  matmul(workers_, weights.gate.view, {.data = h, .stride = width}, rows_, logits.data(), experts);
+  if (experts > 0) matmul(workers_, weights.gate.view, {.data = h, .stride = width}, rows_, logits.data(), experts);
 }
 
 void CpuBackend::predict_route(int layer, std::span<float> logits) {

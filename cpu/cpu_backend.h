@@ -22,14 +22,15 @@ struct CpuOptions {
   int32_t max_rows = 2048;     ///< largest number of rows in a step: more rows share one read of an expert
 };
 
-/// How the backend caches the latents of a model with latent attention (or of its shape alone), see mla_attention.h.
-LatentType latent_type(const runtime::Model& model, bool precise);
+/// How the backend caches latents (mla_attention.h) or keys and values (gqa_attention.h) of a model, or of its shape
+/// alone.
+CacheType cache_type(const runtime::Model& model, bool precise);
 
 /// Both ports on the CPU. Activations are f32; a matrix in a block format (Q8_0, Q4_0, Q4_K) is multiplied with
-/// activations rounded to int8 unless options.precise is set; where kv_b_proj is in one, attention is in bf16
-/// (mla_attention.h). Every result is the same bits for any number of threads, any instruction set and any company in
-/// the batch (cpu/kernels.h says what is computed in which order). Calls complete before they return. Buffers grow to
-/// the largest step seen.
+/// activations rounded to int8 unless options.precise is set; where kv_b_proj, or q, k and v_proj, are in one,
+/// attention is in bf16 (mla_attention.h, gqa_attention.h). Every result is the same bits for any number of threads,
+/// any instruction set and any company in the batch (cpu/kernels.h says what is computed in which order). Calls
+/// complete before they return. Buffers grow to the largest step seen.
 class CpuBackend final : public runtime::DenseBackend, public runtime::ExpertBackend {
  public:
   CpuBackend(std::shared_ptr<const runtime::Model> model, const CpuOptions& options);

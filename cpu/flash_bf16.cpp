@@ -23,6 +23,7 @@ FlashBf16::FlashBf16(const KernelTable& kernels, WorkerScratch& scratch, int64_t
       row_count_(row_count),
       key_width_(key_width),
       value_width_(value_width),
+      softmax_scale_(scale),
       scale_(scale * kLog2OfE) {
   MORAINE_CHECK(key_width % kBf16Steps == 0 && value_width % kLanes == 0 && scale > 0.0f);
   const int64_t padded = padded_to_lanes(row_count);
@@ -36,13 +37,18 @@ FlashBf16::FlashBf16(const KernelTable& kernels, WorkerScratch& scratch, int64_t
   rescale_ = sum_ + padded;
   seen_ = rescale_ + padded;
   mixed_ = scratch.mixed.get(padded * value_width);
-  // Lanes without a row take part in everything and see nothing.
-  std::fill_n(max_, 4 * padded, 0.0f);
-  std::fill_n(max_, row_count, -std::numeric_limits<float>::infinity());
-  std::fill_n(mixed_, padded * value_width, 0.0f);
+  restart();
   if (padded > row_count) {
     std::fill_n(queries_ + (padded - kLanes) * key_width, kLanes * key_width, Bf16{0});
   }
+}
+
+void FlashBf16::restart() {
+  const int64_t padded = padded_to_lanes(row_count_);
+  // Lanes without a row take part in everything and see nothing.
+  std::fill_n(max_, 4 * padded, 0.0f);
+  std::fill_n(max_, row_count_, -std::numeric_limits<float>::infinity());
+  std::fill_n(mixed_, padded * value_width_, 0.0f);
 }
 
 void FlashBf16::set_row(int64_t i, int64_t position, const float* query) {
@@ -93,8 +99,8 @@ int64_t FlashBf16::weigh(const FlashBf16Block& block, int64_t first_row, int64_t
   return tokens;
 }
 
-void FlashBf16::add(const Bf16Panel& values, int64_t first_group, int64_t tokens) {
-  kernels_.bf16.multiply(weights_, kFlashTokens, rows_, values, padded_tokens(tokens), /*continued=*/true,
+void FlashBf16::add(const Bf16Panel& values, int64_t first_group, int64_t tokens, int64_t first_token) {
+  kernels_.bf16.multiply(weights_ + first_token, kFlashTokens, rows_, values, padded_tokens(tokens), /*continued=*/true,
                          mixed_ + first_row_ * value_width_ + first_group * kLanes, value_width_);
 }
 

@@ -45,18 +45,26 @@ class FlashBf16 {
   int64_t weigh(const FlashBf16Block& block, int64_t first_row, int64_t rows);
 
   /// Adds the weighted values of the tokens that the latest weigh() returned, columns 16 · first_group and up. Steps of
-  /// `values` are the block's tokens, missing ones up to a multiple of 32 zero.
-  void add(const Bf16Panel& values, int64_t first_group, int64_t tokens);
+  /// `values` are `tokens` of the block's tokens from its token `first_token` (a multiple of 32) on; missing ones up to
+  /// a multiple of 32 are finite where weigh() gave the token no weight, else zero.
+  void add(const Bf16Panel& values, int64_t first_group, int64_t tokens, int64_t first_token = 0);
 
   /// Row i's weighted mean of the values, [value_width]. Once per row, at the end.
   float* finish(int64_t i);
+
+  /// Row i's softmax so far, of scaled scores, and its weighted sum of the values [value_width].
+  SoftmaxState softmax(int64_t i) const { return {max_[i] * softmax_scale_, sum_[i]}; }
+  const float* mixed(int64_t i) const { return mixed_ + i * value_width_; }
+  /// Forgets what the rows have gathered, not their queries.
+  void restart();
 
  private:
   const KernelTable& kernels_;
   int64_t row_count_;
   int64_t key_width_;
   int64_t value_width_;
-  float scale_;
+  float softmax_scale_;
+  float scale_;            // with log2(e) in it
   int64_t first_row_ = 0;  // of the latest weigh()
   int64_t rows_ = 0;
   int64_t* positions_;  // [rows]

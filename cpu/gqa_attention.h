@@ -5,6 +5,7 @@
 
 #include "cpu/head_cache.h"
 #include "cpu/workers.h"
+#include "quant/dtype.h"
 
 namespace moraine::cpu {
 
@@ -18,6 +19,10 @@ struct GqaShape {
   int64_t group() const { return num_attention_heads / num_key_value_heads; }
 };
 
+/// How keys and values are cached that come from projections of these formats (those of all layers): bf16 if all are
+/// block formats, whose matrix products are rounded anyway, unless everything is to be precise.
+CacheType head_cache_type(std::span<const quant::DType> projection_types, bool precise);
+
 /// Rows of one sequence: batch rows [first_row, +row_count) at positions first_position and up, whose keys and values
 /// (and all earlier ones) are in the cache's pages.
 struct GqaSlice {
@@ -27,11 +32,13 @@ struct GqaSlice {
   int64_t row_count = 0;
 };
 
-/// Causal attention of every slice over its own cache, as mla_attention does it: an online softmax over pages of 64
-/// cached tokens, so memory does not grow with the context. A page of a kv head is read once for all of its query heads
-/// and up to 512 of their rows. Each (row, head) is computed by fixed chains of operations: slices, threads and their
-/// division into tasks change no bit. q [rows, heads, head_dim] rotated, out [rows, heads, head_dim].
+/// Causal attention of every slice over its own cache: an online softmax over blocks of cached tokens, so memory does
+/// not grow with a prompt's context. The context is cut into spans of kGqaSpanTokens, merged in ascending order; few
+/// rows have their spans computed side by side, and `partials` then holds what they gave. A page of a kv head is read
+/// once for all of its query heads and up to 512 of their rows. Each (row, head) is computed by fixed chains of
+/// operations: slices, threads and their division into tasks change no bit. Over a bf16 cache, queries, keys, weights
+/// and values are rounded to bf16. q [rows, heads, head_dim] rotated, out [rows, heads, head_dim].
 void gqa_attention(Workers& workers, const GqaShape& shape, int64_t layer, std::span<const GqaSlice> slices,
-                   const float* q, float* out);
+                   FloatBuffer& partials, const float* q, float* out);
 
 }  // namespace moraine::cpu

@@ -6,9 +6,10 @@
 
 namespace moraine::cpu {
 
-GqaBlock::GqaBlock(const runtime::ModelConfig& config, Workers& workers)
+GqaBlock::GqaBlock(const runtime::ModelConfig& config, Workers& workers, CacheType cache)
     : config_(config),
       workers_(workers),
+      cache_type_(cache),
       shape_({.num_attention_heads = config.num_attention_heads,
               .num_key_value_heads = config.num_key_value_heads,
               .head_dim = config.head_dim,
@@ -16,7 +17,8 @@ GqaBlock::GqaBlock(const runtime::ModelConfig& config, Workers& workers)
       angles_(config) {}
 
 std::unique_ptr<runtime::KvCache> GqaBlock::make_cache() const {
-  return std::make_unique<HeadCache>(config_.num_hidden_layers, shape_.num_key_value_heads, shape_.head_dim);
+  return std::make_unique<HeadCache>(config_.num_hidden_layers, shape_.num_key_value_heads, shape_.head_dim,
+                                     cache_type_);
 }
 
 void GqaBlock::begin_step(const runtime::StepBatch& batch) {
@@ -42,13 +44,13 @@ const float* GqaBlock::attend(int layer, const runtime::LayerWeights& weights, c
     workers_.parallel_for(slice.row_count, [&](int64_t i, WorkerScratch&) {
       const int64_t from = (slice.first_row + i) * key_width;
       for (int64_t head = 0; head < shape_.num_key_value_heads; ++head) {
-        slice.cache->put(layer, head, slice.first_position + i, keys + from + head * shape_.head_dim,
-                         values + from + head * shape_.head_dim);
+        slice.cache->put(workers_.kernels(), layer, head, slice.first_position + i,
+                         keys + from + head * shape_.head_dim, values + from + head * shape_.head_dim);
       }
     });
   }
   float* attended = attended_.get(slices_.rows() * query_width);  // [rows, heads, head_dim]
-  gqa_attention(workers_, shape_, layer, slices, queries, attended);
+  gqa_attention(workers_, shape_, layer, slices, partials_, queries, attended);
   return attended;
 }
 

@@ -13,8 +13,8 @@ namespace moraine::cpu {
 /// Grouped-query attention of Qwen2 and Llama (shared/spec/dense-distills.md §3).
 class GqaBlock final : public AttentionBlock {
  public:
-  /// Both outlive this.
-  GqaBlock(const runtime::ModelConfig& config, Workers& workers);
+  /// Config and workers outlive this. `cache`: of keys and values, head_cache_type() of the model's projections.
+  GqaBlock(const runtime::ModelConfig& config, Workers& workers, CacheType cache);
 
   std::unique_ptr<runtime::KvCache> make_cache() const override;
   void begin_step(const runtime::StepBatch& batch) override;
@@ -29,6 +29,7 @@ class GqaBlock final : public AttentionBlock {
 
   const runtime::ModelConfig& config_;
   Workers& workers_;
+  CacheType cache_type_;
   GqaShape shape_;
   RowAngles angles_;
   StepSlices<HeadCache> slices_;
@@ -36,6 +37,7 @@ class GqaBlock final : public AttentionBlock {
   FloatBuffer keys_;      // [rows, kv heads, head_dim]
   FloatBuffer values_;    // [rows, kv heads, head_dim]
   FloatBuffer attended_;  // [rows, heads, head_dim]
+  FloatBuffer partials_;  // of gqa_attention()
 };
 
 }  // namespace moraine::cpu

@@ -7,25 +7,22 @@
 
 namespace moraine::cpu {
 
-/// How a cache holds its numbers. bf16 takes half the memory and is what AMX multiplies.
-enum class LatentType { kF32, kBf16 };
-
 /// Numbers from one cached token's row to the next for `width` values: padded with zeros to what the products take at a
 /// time.
-int64_t latent_stride(LatentType type, int64_t width);
+int64_t latent_stride(CacheType type, int64_t width);
 /// Bytes of a cached token in one layer.
-int64_t latent_row_bytes(LatentType type, int64_t width);
+int64_t latent_row_bytes(CacheType type, int64_t width);
 
 /// One sequence's latents: per token and layer kv_lora_rank normalised latent values and qk_rope_head_dim values of the
 /// rotated key. A page is [layers, kPageTokens, stride].
 class LatentCache final : public PagedCache {
  public:
   /// `width`: values per token and layer.
-  LatentCache(int64_t layers, int64_t width, LatentType type);
+  LatentCache(int64_t layers, int64_t width, CacheType type);
 
   int64_t layers() const { return layers_; }
   int64_t width() const { return width_; }
-  LatentType type() const { return type_; }
+  CacheType type() const { return type_; }
   /// Numbers from one token's row to the next, the padding zero.
   int64_t stride() const { return stride_; }
 
@@ -41,7 +38,7 @@ class LatentCache final : public PagedCache {
 
   int64_t layers_;
   int64_t width_;
-  LatentType type_;
+  CacheType type_;
   int64_t stride_;
   int64_t row_bytes_;
 };

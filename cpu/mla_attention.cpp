@@ -166,7 +166,7 @@ void Task::run_expanded() {
 }
 
 void add_tasks(const MlaShape& shape, const MlaSlice& slice, int threads, std::vector<MlaTask>& tasks) {
-  const bool bf16 = slice.cache->type() == LatentType::kBf16;
+  const bool bf16 = slice.cache->type() == CacheType::kBf16;
   int64_t heads = 1, rows = bf16 ? kExpandedBf16Rows : kExpandedRows;
   if (slice.form == MlaForm::kAbsorbed) {
     rows = std::min<int64_t>(slice.row_count, 16);
@@ -193,16 +193,16 @@ GroupRange covering_groups(int64_t first_row, int64_t row_count) {
   return {first, (first_row + row_count + kLanes - 1) / kLanes - first, first_row % kLanes};
 }
 
-LatentType latent_type(std::span<const quant::DType> kv_b_proj_types, bool precise) {
+CacheType latent_type(std::span<const quant::DType> kv_b_proj_types, bool precise) {
   const bool rounded =
       !precise && !kv_b_proj_types.empty() && std::ranges::all_of(kv_b_proj_types, [](quant::DType type) {
         return absorb_kernel(scalar_kernels(), type) != nullptr;
       });
-  return rounded ? LatentType::kBf16 : LatentType::kF32;
+  return rounded ? CacheType::kBf16 : CacheType::kF32;
 }
 
-MlaForm cheaper_form(const MlaShape& shape, int64_t row_count, LatentType type) {
-  const int64_t handicap = type == LatentType::kBf16 ? 2 : 1;
+MlaForm cheaper_form(const MlaShape& shape, int64_t row_count, CacheType type) {
+  const int64_t handicap = type == CacheType::kBf16 ? 2 : 1;
   const int64_t absorbed = handicap * row_count * (2 * shape.kv_lora_rank + shape.qk_rope_head_dim);
   const int64_t expanded =
       row_count * (shape.qk_head_dim() + shape.v_head_dim) + shape.kv_lora_rank * shape.kv_head_rows();
@@ -221,7 +221,7 @@ void mla_attention(Workers& workers, const MlaShape& shape, const quant::PackedV
   const MlaInputs inputs{.shape = shape, .kv_b_proj = kv_b_proj, .layer = layer, .q = q, .out = out};
   workers.parallel_for(std::ssize(tasks), [&](int64_t i, WorkerScratch& scratch) {
     const MlaTask& task = tasks[static_cast<size_t>(i)];
-    if (task.slice->cache->type() == LatentType::kBf16) {
+    if (task.slice->cache->type() == CacheType::kBf16) {
       mla_task_bf16(workers, scratch, inputs, task);
       return;
     }

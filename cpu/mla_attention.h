@@ -33,12 +33,12 @@ enum class MlaForm {
 /// have half as many, because bringing rows into and out of latent space costs as much as hundreds of cached tokens
 /// (docs/kernels.md). Depends on nothing else, so that a row's result does not depend on the other sequences of a batch
 /// or on the threads.
-MlaForm cheaper_form(const MlaShape& shape, int64_t row_count, LatentType type);
+MlaForm cheaper_form(const MlaShape& shape, int64_t row_count, CacheType type);
 
 /// How the latents are cached that attention with kv_b_proj of these formats (one per layer) reads: bf16 if all are
 /// block formats that bf16 attention takes, whose matrix products are rounded anyway, unless everything is to be
 /// precise.
-LatentType latent_type(std::span<const quant::DType> kv_b_proj_types, bool precise);
+CacheType latent_type(std::span<const quant::DType> kv_b_proj_types, bool precise);
 
 /// Rows of one sequence: batch rows [first_row, +row_count) at positions first_position and up, whose latents (and all
 /// earlier ones) are in the cache's pages.

@@ -21,7 +21,7 @@ MlaShape mla_shape(const runtime::ModelConfig& config) {
 
 }  // namespace
 
-MlaBlock::MlaBlock(const runtime::ModelConfig& config, Workers& workers, LatentType latents)
+MlaBlock::MlaBlock(const runtime::ModelConfig& config, Workers& workers, CacheType latents)
     : config_(config), workers_(workers), latents_type_(latents), shape_(mla_shape(config)), angles_(config) {}
 
 std::unique_ptr<runtime::KvCache> MlaBlock::make_cache() const {

@@ -14,7 +14,7 @@ namespace moraine::cpu {
 class MlaBlock final : public AttentionBlock {
  public:
   /// Config and workers outlive this. `latents`: of the caches, latent_type() of the model's kv_b_proj.
-  MlaBlock(const runtime::ModelConfig& config, Workers& workers, LatentType latents);
+  MlaBlock(const runtime::ModelConfig& config, Workers& workers, CacheType latents);
 
   std::unique_ptr<runtime::KvCache> make_cache() const override;
   void begin_step(const runtime::StepBatch& batch) override;
@@ -27,7 +27,7 @@ class MlaBlock final : public AttentionBlock {
 
   const runtime::ModelConfig& config_;
   Workers& workers_;
-  LatentType latents_type_;
+  CacheType latents_type_;
   MlaShape shape_;
   RowAngles angles_;
   StepSlices<LatentCache> slices_;

@@ -8,6 +8,9 @@
 
 namespace moraine::cpu {
 
+/// How a cache holds its numbers. bf16 takes half the memory and is what AMX multiplies.
+enum class CacheType { kF32, kBf16 };
+
 /// A sequence's cache in pages of 64 tokens that are taken when tokens come; what a page holds is its heirs' concern.
 class PagedCache : public runtime::KvCache {
  public:

@@ -28,11 +28,11 @@ uint64_t sum_of(const Parts&... parts) {
 uint64_t kv_bytes_per_token(const runtime::Model& shape, bool precise) {
   const runtime::ModelConfig& config = shape.config;
   const auto layers = static_cast<uint64_t>(config.num_hidden_layers);
+  const cpu::CacheType type = cpu::cache_type(shape, precise);
   if (config.is_latent()) {
-    const cpu::LatentType type = cpu::latent_type(shape, precise);
     return layers * static_cast<uint64_t>(cpu::latent_row_bytes(type, config.latent_width()));
   }
-  return layers * static_cast<uint64_t>(cpu::head_token_bytes(config.num_key_value_heads, config.head_dim));
+  return layers * static_cast<uint64_t>(cpu::head_token_bytes(type, config.num_key_value_heads, config.head_dim));
 }
 
 uint64_t scratch_bytes(const runtime::ModelConfig& config, int64_t rows) {

@@ -68,7 +68,7 @@ void report(benchmark::State& state, double flop, double bytes) {
 /// `rows` rows after `context` cached tokens.
 void bench_mla(benchmark::State& state, int64_t rows, int64_t context, MlaForm form) {
   Workers workers(select_kernels(), static_cast<int>(state.range(0)));
-  LatentCache cache(1, kKeyWidth, LatentType::kBf16);
+  LatentCache cache(1, kKeyWidth, CacheType::kBf16);
   cache.reserve(context + rows);
   const std::vector<float> latent = numbers(2 * kKeyWidth + 997);
   for (int64_t s = 0; s < context + rows; ++s) cache.write(workers.kernels(), 0, s, latent.data() + s % 997);

@@ -9,16 +9,16 @@ namespace moraine::cpu {
 namespace {
 
 TEST(LatentCache, RowsArePaddedToWhatAProductTakesAtATime) {
-  EXPECT_EQ(latent_stride(LatentType::kF32, 576), 576);
-  EXPECT_EQ(latent_stride(LatentType::kF32, 15), 16);
-  EXPECT_EQ(latent_stride(LatentType::kBf16, 576), 576);
-  EXPECT_EQ(latent_stride(LatentType::kBf16, 80), 96);
-  EXPECT_EQ(latent_row_bytes(LatentType::kF32, 576), 2304);
-  EXPECT_EQ(latent_row_bytes(LatentType::kBf16, 576), 1152);
+  EXPECT_EQ(latent_stride(CacheType::kF32, 576), 576);
+  EXPECT_EQ(latent_stride(CacheType::kF32, 15), 16);
+  EXPECT_EQ(latent_stride(CacheType::kBf16, 576), 576);
+  EXPECT_EQ(latent_stride(CacheType::kBf16, 80), 96);
+  EXPECT_EQ(latent_row_bytes(CacheType::kF32, 576), 2304);
+  EXPECT_EQ(latent_row_bytes(CacheType::kBf16, 576), 1152);
 }
 
 TEST(LatentCache, TakesPagesAsTokensCome) {
-  for (const LatentType type : {LatentType::kF32, LatentType::kBf16}) {
+  for (const CacheType type : {CacheType::kF32, CacheType::kBf16}) {
     LatentCache cache(3, 80, type);
     const auto page_bytes = static_cast<uint64_t>(3 * LatentCache::kPageTokens * latent_row_bytes(type, 80));
     EXPECT_EQ(cache.size_bytes(), 0u);
@@ -48,12 +48,12 @@ std::vector<float> row_values(int64_t layer, int64_t position) {
 float value(const LatentCache& cache, int64_t layer, int64_t position, int64_t i) {
   const int64_t page = position / LatentCache::kPageTokens;
   const int64_t at = position % LatentCache::kPageTokens * cache.stride() + i;
-  if (cache.type() == LatentType::kF32) return cache.f32_page(layer, page)[at];
+  if (cache.type() == CacheType::kF32) return cache.f32_page(layer, page)[at];
   return std::bit_cast<float>(static_cast<uint32_t>(cache.bf16_page(layer, page)[at]) << 16);
 }
 
 TEST(LatentCache, RowsKeepTheirPlaceWhileItGrows) {
-  for (const LatentType type : {LatentType::kF32, LatentType::kBf16}) {
+  for (const CacheType type : {CacheType::kF32, CacheType::kBf16}) {
     LatentCache cache(2, 15, type);
     cache.reserve(40);
     for (int64_t position = 0; position < 40; ++position) {
@@ -78,7 +78,7 @@ TEST(LatentCache, RowsKeepTheirPlaceWhileItGrows) {
 
 TEST(LatentCache, RoundsToBf16AloneWhereItIsTold) {
   const std::vector<float> row(15, 1.0f + 0x1.8p-8f);
-  LatentCache exact(1, 15, LatentType::kF32), rounded(1, 15, LatentType::kBf16);
+  LatentCache exact(1, 15, CacheType::kF32), rounded(1, 15, CacheType::kBf16);
   for (LatentCache* cache : {&exact, &rounded}) {
     cache->reserve(1);
     cache->write(scalar_kernels(), 0, 0, row.data());
@@ -88,7 +88,7 @@ TEST(LatentCache, RoundsToBf16AloneWhereItIsTold) {
 }
 
 TEST(LatentCache, TruncateForgetsTokensAndGivesPagesBack) {
-  LatentCache cache(1, 15, LatentType::kF32);
+  LatentCache cache(1, 15, CacheType::kF32);
   cache.reserve(200);
   cache.commit(200);
   const uint64_t four = cache.size_bytes();
@@ -104,7 +104,7 @@ TEST(LatentCache, TruncateForgetsTokensAndGivesPagesBack) {
 }
 
 TEST(LatentCacheDeathTest, RefusesWhatIsNotThere) {
-  LatentCache cache(1, 16, LatentType::kBf16);
+  LatentCache cache(1, 16, CacheType::kBf16);
   cache.reserve(10);
   cache.commit(10);
   EXPECT_DEATH(cache.truncate(11), "token_count");

@@ -29,7 +29,7 @@ struct Case {
 
   /// `deviation`: of the weights.
   Case(const MlaShape& mla_shape, quant::DType type, int64_t first, int64_t rows, testing::RandomValues& random,
-       LatentType latents = LatentType::kF32, double deviation = 0.3)
+       CacheType latents = CacheType::kF32, double deviation = 0.3)
       : shape(mla_shape),
         kv_b_proj(testing::random_matrix(type, shape.num_attention_heads * shape.kv_head_rows(), shape.kv_lora_rank,
                                          random, deviation)),
@@ -51,7 +51,7 @@ struct Case {
     std::vector<float> values(static_cast<size_t>(cache.width()));
     for (size_t i = 0; i < values.size(); ++i) {
       const auto at = row + static_cast<int64_t>(i);
-      values[i] = cache.type() == LatentType::kF32
+      values[i] = cache.type() == CacheType::kF32
                       ? cache.f32_page(1, page)[at]
                       : std::bit_cast<float>(static_cast<uint32_t>(cache.bf16_page(1, page)[at]) << 16);
     }
@@ -78,7 +78,7 @@ void expect_near_exact(const Case& c, const std::vector<float>& out, int64_t t, 
   const int64_t visible = c.first_position + t + 1;
   // Each f32 form rounds a term at most this often on its way into a score or into a value.
   const double rounding = testing::gamma(rank + shape.qk_head_dim() + shape.kv_head_rows() + 4, testing::kUnitF32);
-  const bool bf16 = c.cache.type() == LatentType::kBf16;
+  const bool bf16 = c.cache.type() == CacheType::kBf16;
   // A term of a score has at most three factors rounded to bf16 (q, w, k), a value two, and its weight one.
   const double score_rounding = rounding + (bf16 ? testing::gamma(3, testing::kUnitBf16) : 0.0);
   const double value_rounding = rounding + (bf16 ? testing::gamma(2, testing::kUnitBf16) : 0.0);
@@ -200,7 +200,7 @@ TEST(MlaAttention, Bf16IsNearTheExactAttentionOverTheSameLatents) {
     for (const quant::DType type : {quant::DType::kQ8_0, quant::DType::kQ4_0, quant::DType::kQ4_K}) {
       if (shape.kv_lora_rank % quant::block_elements(type) != 0) continue;
       for (const auto& [first, rows] : {std::pair<int64_t, int64_t>{0, 1}, {0, 7}, {254, 5}, {300, 1}, {63, 40}}) {
-        const Case c(shape, type, first, rows, random, LatentType::kBf16, 0.05);
+        const Case c(shape, type, first, rows, random, CacheType::kBf16, 0.05);
         Workers workers(select_kernels(), 1);
         for (const MlaForm form : {MlaForm::kAbsorbed, MlaForm::kExpanded}) {
           SCOPED_TRACE(std::string(quant::dtype_name(type)) + " " + std::to_string(shape.kv_lora_rank) + " at " +
@@ -218,8 +218,8 @@ TEST(MlaAttention, Bf16IsNearTheExactAttentionOverTheSameLatents) {
 TEST(MlaAttention, Bf16DiffersFromF32AsRandomRoundingsDo) {
   testing::RandomValues random(13);
   for (const MlaShape& shape : {kTiny, kWide}) {
-    const Case rounded(shape, quant::DType::kQ8_0, 200, 12, random, LatentType::kBf16, 0.05);
-    Case exact(shape, quant::DType::kQ8_0, 200, 12, random, LatentType::kF32, 0.05);
+    const Case rounded(shape, quant::DType::kQ8_0, 200, 12, random, CacheType::kBf16, 0.05);
+    Case exact(shape, quant::DType::kQ8_0, 200, 12, random, CacheType::kF32, 0.05);
     exact.kv_b_proj = testing::make_matrix(quant::DType::kQ8_0, rounded.kv_b_proj.view.rows, shape.kv_lora_rank);
     std::ranges::copy(rounded.kv_b_proj.storage.span(), exact.kv_b_proj.storage.span().begin());
     exact.q = rounded.q;
@@ -244,7 +244,7 @@ TEST(MlaAttention, Bf16IsTheSameForThreadsAndInstructionSets) {
   testing::RandomValues random(14);
   for (const MlaShape& shape : {kAskew, kTiny}) {
     for (const int64_t rows : {1, 5, 150}) {
-      const Case c(shape, quant::DType::kQ8_0, 230, rows, random, LatentType::kBf16);
+      const Case c(shape, quant::DType::kQ8_0, 230, rows, random, CacheType::kBf16);
       for (const MlaForm form : {MlaForm::kAbsorbed, MlaForm::kExpanded}) {
         Workers scalar(select_kernels(Isa::kScalar), 1);
         const std::vector<float> expected = c.run(scalar, form);
@@ -264,7 +264,7 @@ TEST(MlaAttention, ABf16ChunkEqualsItsTokensOneByOneInTheSameForm) {
   testing::RandomValues random(15);
   Workers workers(select_kernels(), 2);
   for (const MlaForm form : {MlaForm::kAbsorbed, MlaForm::kExpanded}) {
-    const Case c(kTiny, quant::DType::kQ8_0, 245, 30, random, LatentType::kBf16);
+    const Case c(kTiny, quant::DType::kQ8_0, 245, 30, random, CacheType::kBf16);
     const std::vector<float> chunk = c.run(workers, form);
     for (int64_t t = 0; t < 30; ++t) {
       std::vector<float> out(8 * 32);
@@ -278,12 +278,12 @@ TEST(MlaAttention, ABf16ChunkEqualsItsTokensOneByOneInTheSameForm) {
 TEST(MlaAttention, TheCacheFollowsTheMatrixAndPrecision) {
   using quant::DType;
   for (const DType type : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
-    EXPECT_EQ(latent_type(std::vector{type, type}, false), LatentType::kF32);
-    EXPECT_EQ(latent_type(std::vector{DType::kQ8_0, type}, false), LatentType::kF32);
+    EXPECT_EQ(latent_type(std::vector{type, type}, false), CacheType::kF32);
+    EXPECT_EQ(latent_type(std::vector{DType::kQ8_0, type}, false), CacheType::kF32);
   }
   for (const DType type : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K}) {
-    EXPECT_EQ(latent_type(std::vector{type, DType::kQ8_0}, false), LatentType::kBf16);
-    EXPECT_EQ(latent_type(std::vector{type}, true), LatentType::kF32);
+    EXPECT_EQ(latent_type(std::vector{type, DType::kQ8_0}, false), CacheType::kBf16);
+    EXPECT_EQ(latent_type(std::vector{type}, true), CacheType::kF32);
   }
 }
 
@@ -307,7 +307,7 @@ TEST(MlaAttention, ThreadsAndInstructionSetsChangeNoBit) {
   }
 }
 
-void expect_slices_together_equal_each_alone(quant::DType type, LatentType latents) {
+void expect_slices_together_equal_each_alone(quant::DType type, CacheType latents) {
   testing::RandomValues random(4);
   Workers workers(select_kernels(), 2);
   std::vector<Case> cases;
@@ -336,8 +336,8 @@ void expect_slices_together_equal_each_alone(quant::DType type, LatentType laten
 }
 
 TEST(MlaAttention, SlicesTogetherEqualEachAlone) {
-  expect_slices_together_equal_each_alone(quant::DType::kF32, LatentType::kF32);
-  expect_slices_together_equal_each_alone(quant::DType::kQ8_0, LatentType::kBf16);
+  expect_slices_together_equal_each_alone(quant::DType::kF32, CacheType::kF32);
+  expect_slices_together_equal_each_alone(quant::DType::kQ8_0, CacheType::kBf16);
 }
 
 TEST(MlaAttention, AChunkEqualsItsTokensOneByOneInTheSameForm) {
@@ -361,12 +361,12 @@ TEST(MlaAttention, TheFormFollowsTheCostOfR1) {
                     .kv_lora_rank = 512,
                     .softmax_scale = 1.0f};
   // 1088·n ≤ 320·n + 131072 up to n = 170.
-  EXPECT_EQ(cheaper_form(r1, 1, LatentType::kF32), MlaForm::kAbsorbed);
-  EXPECT_EQ(cheaper_form(r1, 170, LatentType::kF32), MlaForm::kAbsorbed);
-  EXPECT_EQ(cheaper_form(r1, 171, LatentType::kF32), MlaForm::kExpanded);
+  EXPECT_EQ(cheaper_form(r1, 1, CacheType::kF32), MlaForm::kAbsorbed);
+  EXPECT_EQ(cheaper_form(r1, 170, CacheType::kF32), MlaForm::kAbsorbed);
+  EXPECT_EQ(cheaper_form(r1, 171, CacheType::kF32), MlaForm::kExpanded);
   // 2176·n ≤ 320·n + 131072 up to n = 70.
-  EXPECT_EQ(cheaper_form(r1, 70, LatentType::kBf16), MlaForm::kAbsorbed);
-  EXPECT_EQ(cheaper_form(r1, 71, LatentType::kBf16), MlaForm::kExpanded);
+  EXPECT_EQ(cheaper_form(r1, 70, CacheType::kBf16), MlaForm::kAbsorbed);
+  EXPECT_EQ(cheaper_form(r1, 71, CacheType::kBf16), MlaForm::kExpanded);
 }
 
 }  // namespace

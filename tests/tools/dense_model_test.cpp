@@ -89,7 +89,7 @@ TEST_P(DenseModel, InspectionHasNoExperts) {
   EXPECT_EQ(inspection.expert_count, 0u);
   EXPECT_EQ(inspection.expert_bytes, 0u);
   const runtime::ModelConfig& config = inspection.config;
-  cpu::HeadCache cache(config.num_hidden_layers, config.num_key_value_heads, config.head_dim);
+  cpu::HeadCache cache(config.num_hidden_layers, config.num_key_value_heads, config.head_dim, cpu::CacheType::kF32);
   cache.reserve(cpu::HeadCache::kPageTokens);
   EXPECT_EQ(inspection.kv_bytes_per_token * cpu::HeadCache::kPageTokens, cache.size_bytes());
   // The one embedding of the tied model is its head, too, and read for every token.
