@@ -114,6 +114,25 @@ class ParityLongSlow : public ::testing::TestWithParam<const char*> {};
 TEST_P(ParityLongSlow, PrefillInChunks) {
   expect_parity(GetParam(), {}, 512);
 }
+// The other form of attention at the same positions: the last rows of the prompt as decoded tokens.
+TEST_P(ParityLongSlow, TheEndTokenByToken) {
+  const OracleCase oracle(std::string("tiny-r1/") + GetParam());
+  const auto engine = open_tiny_r1({});
+  const auto vocab = static_cast<size_t>(engine->config().vocab_size);
+  const std::vector<int32_t> ids = oracle.ints("ids");
+  const std::vector<float> expected = oracle.floats("logits");  // the last 16 rows
+  const size_t decoded = expected.size() / vocab, prompt = ids.size() - decoded;
+  runtime::Session session = engine->new_session();
+  testing::run_ids(engine->transformer(), session.cache(), std::span(ids).first(prompt), 512);
+  std::vector<float> logits(expected.size());
+  const int32_t first_row = 0;
+  for (size_t i = 0; i < decoded; ++i) {
+    const runtime::SequenceSlice slice{&session.cache(), static_cast<int64_t>(prompt + i), 0, 1};
+    engine->transformer().step({std::span(ids).subspan(prompt + i, 1), std::span(&slice, 1)}, {&first_row, 1},
+                               std::span(logits).subspan(i * vocab, vocab));
+  }
+  testing::expect_logits(logits, expected, vocab, 2e-3);
+}
 INSTANTIATE_TEST_SUITE_P(Oracle, ParityLongSlow, ::testing::Values("past_yarn_original", "long"), case_name);
 
 TEST(DeterminismSlow, TheSameBitsForAnyThreadCountCacheAndIsa) {
