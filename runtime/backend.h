@@ -54,12 +54,13 @@ class DenseBackend {
   virtual void attention(int layer) = 0;
   /// x += FFN(RMSNorm(x, post_attention_layernorm)) of a dense layer.
   virtual void dense_ffn(int layer) = 0;
-  /// h := RMSNorm(x, post_attention_layernorm) of a MoE layer, and its router's logits. Waits for both.
+  /// h := RMSNorm(x, post_attention_layernorm) of a MoE layer, and its router's logits; of a dense layer whose FFN is
+  /// streamed, h alone. Waits for both.
   virtual void route(int layer, std::span<float> normed /* [rows, hidden] */,
                      std::span<float> logits /* [rows, n_routed_experts] */) = 0;
   /// The router of `layer`, a later MoE layer, applied early to the present x of the batch's last row. Waits.
   virtual void predict_route(int layer, std::span<float> logits /* [n_routed_experts] */) = 0;
-  /// Computes the shared experts on the h of route(), to be added by combine().
+  /// Computes the shared experts, if there are any, on the h of route(), to be added by combine().
   virtual void shared_expert(int layer) = 0;
   /// x += shared + routed.
   virtual void combine(int layer, std::span<const float> routed /* [rows, hidden] */) = 0;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "quant/checksum.h"
 #include "quant/error.h"
 
 namespace moraine::runtime {
@@ -14,10 +15,8 @@ quant::DType target_type(std::optional<quant::DType> wanted, quant::DType stored
   return quant::packable_type(wanted.value_or(kept_type(stored)), cols);
 }
 
-quant::ExpertLayout layout_of(const CheckpointTensor (&matrices)[3], std::optional<quant::DType> wanted,
-                              const ModelConfig& config) {
-  const int64_t hidden = config.hidden_size;
-  const int64_t intermediate = config.moe_intermediate_size;
+quant::ExpertLayout layout_of(const CheckpointTensor (&matrices)[3], std::optional<quant::DType> wanted, int64_t hidden,
+                              int64_t intermediate) {
   return quant::ExpertLayout::make(
       {target_type(wanted, matrices[0].weight->dtype, hidden), intermediate, hidden},
       {target_type(wanted, matrices[1].weight->dtype, hidden), intermediate, hidden},
@@ -35,24 +34,71 @@ void check_wanted(std::optional<quant::DType> wanted, const CheckpointTensor& te
                                                 .action = "choose --experts BF16, Q8_0 or Q4_K"});
 }
 
+/// pack_checkpoint_tensor() in pieces of rows, so that numbers on their way through f32 take little memory.
+void pack_in_pieces(quant::DType stored, std::span<const std::byte> weight, std::span<const std::byte> scale_inv,
+                    const quant::MatrixDesc& desc, std::span<std::byte> out) {
+  constexpr int64_t kPieceNumbers = 4 << 20;
+  const int64_t rows = std::max(int64_t{1}, kPieceNumbers / desc.cols / quant::kRowGroup) * quant::kRowGroup;
+  if (!scale_inv.empty() || rows >= desc.rows) {
+    return pack_checkpoint_tensor(stored, weight, scale_inv, desc.type, desc.rows, desc.cols, out);
+  }
+  const uint64_t row_bytes = weight.size() / static_cast<uint64_t>(desc.rows);
+  for (int64_t row = 0; row < desc.rows; row += rows) {
+    const int64_t count = std::min(rows, desc.rows - row);
+    const uint64_t out_bytes = quant::packed_bytes(desc.type, count, desc.cols);
+    pack_checkpoint_tensor(
+        stored, weight.subspan(static_cast<uint64_t>(row) * row_bytes, static_cast<uint64_t>(count) * row_bytes), {},
+        desc.type, count, desc.cols, out.first(out_bytes));
+    out = out.subspan(out_bytes);
+  }
+}
+
 }  // namespace
 
-CheckpointExperts::CheckpointExperts(const quant::Checkpoint& checkpoint, const ModelConfig& config,
-                                     int64_t layer_count, std::optional<quant::DType> type)
-    : checkpoint_(checkpoint),
-      files_(checkpoint.files()),
-      first_layer_(std::min(config.first_k_dense_replace, layer_count)),
-      n_routed_experts_(config.n_routed_experts) {
+std::string CheckpointExperts::Records::prefix(int64_t layer, int64_t expert) const {
+  return are_routed ? fmt::format("model.layers.{}.mlp.experts.{}.", layer, expert)
+                    : fmt::format("model.layers.{}.mlp.", layer);
+}
+
+CheckpointExperts::Records CheckpointExperts::routed_records(const ModelConfig& config, int64_t layer_count) {
+  return {.first_layer = std::min(config.first_k_dense_replace, layer_count),
+          .layer_count = layer_count,
+          .per_layer = config.n_routed_experts,
+          .hidden = config.hidden_size,
+          .intermediate = config.moe_intermediate_size};
+}
+
+CheckpointExperts CheckpointExperts::dense_ffns(const quant::Checkpoint& checkpoint, const ModelConfig& config,
+                                                std::optional<quant::DType> type) {
+  MORAINE_CHECK(!config.has_experts());
+  if (type == quant::DType::kF8E4M3) type.reset();
+  return {checkpoint,
+          Records{.layer_count = config.num_hidden_layers,
+                  .per_layer = 1,
+                  .hidden = config.hidden_size,
+                  .intermediate = config.intermediate_size,
+                  .are_routed = false},
+          type};
+}
+
+CheckpointExperts::CheckpointExperts(const quant::Checkpoint& checkpoint, const Records& records,
+                                     std::optional<quant::DType> type)
+    : checkpoint_(checkpoint), files_(checkpoint.files()), records_(records) {
+  if (quant::PackIndex::present(checkpoint.directory())) {
+    for (const auto& [name, sum] : quant::PackIndex::read(checkpoint.directory()).tensor_checksums) {
+      checksums_.emplace(name, sum);
+    }
+  }
   TensorFinder finder(checkpoint_);
   const char* const names[3] = {"gate_proj", "up_proj", "down_proj"};
-  for (int64_t layer = first_layer_; layer < layer_count; ++layer) {
-    for (int64_t e = 0; e < n_routed_experts_; ++e) {
+  for (int64_t layer = records.first_layer; layer < records.layer_count; ++layer) {
+    for (int64_t e = 0; e < records.per_layer; ++e) {
       Expert found;
       for (int m = 0; m < 3; ++m) {
         const bool down = m == 2;
-        found.matrices[m] = finder.find(fmt::format("model.layers.{}.mlp.experts.{}.{}.weight", layer, e, names[m]),
-                                        down ? config.hidden_size : config.moe_intermediate_size,
-                                        down ? config.moe_intermediate_size : config.hidden_size);
+        found.matrices[m] =
+            finder.find(records.prefix(layer, e) + names[m] + ".weight", down ? records.hidden : records.intermediate,
+                        down ? records.intermediate : records.hidden);
       }
       experts_.push_back(found);
       ids_.push_back({static_cast<int32_t>(layer), static_cast<int32_t>(e)});
@@ -60,11 +106,11 @@ CheckpointExperts::CheckpointExperts(const quant::Checkpoint& checkpoint, const 
   }
   finder.check_complete();
 
-  layouts_.resize(static_cast<size_t>(layer_count));
+  layouts_.resize(static_cast<size_t>(records.layer_count));
   for (const offload::ExpertId id : ids_) {
     const Expert& found = expert(id);
     for (const CheckpointTensor& matrix : found.matrices) check_wanted(type, matrix, checkpoint_);
-    const quant::ExpertLayout layout = layout_of(found.matrices, type, config);
+    const quant::ExpertLayout layout = layout_of(found.matrices, type, records.hidden, records.intermediate);
     quant::ExpertLayout& of_layer = layouts_[static_cast<size_t>(id.layer)];
     if (id.expert == 0) of_layer = layout;
     if (!(layout == of_layer)) {
@@ -81,8 +127,9 @@ CheckpointExperts::CheckpointExperts(const quant::Checkpoint& checkpoint, const 
 }
 
 const CheckpointExperts::Expert& CheckpointExperts::expert(offload::ExpertId id) const {
-  const auto index = static_cast<size_t>((id.layer - first_layer_) * n_routed_experts_ + id.expert);
-  MORAINE_CHECK(id.layer >= first_layer_ && id.expert >= 0 && id.expert < n_routed_experts_ && index < experts_.size());
+  const auto index = static_cast<size_t>((id.layer - records_.first_layer) * records_.per_layer + id.expert);
+  MORAINE_CHECK(id.layer >= records_.first_layer && id.expert >= 0 && id.expert < records_.per_layer &&
+                index < experts_.size());
   return experts_[index];
 }
 
@@ -96,6 +143,20 @@ std::vector<offload::Extent> CheckpointExperts::extents(offload::ExpertId id) co
     if (matrix.scale_inv != nullptr) add(*matrix.scale_inv);
   }
   return list;
+}
+
+void CheckpointExperts::check_sum(const quant::TensorInfo& tensor, std::span<const std::byte> bytes) const {
+  const auto expected = checksums_.find(tensor.name);
+  if (expected == checksums_.end()) return;
+  const uint64_t got = quant::checksum(bytes);
+  if (got == expected->second) return;
+  throw quant::Error(quant::ErrorKind::kChecksum, {.what = "wrong checksum: the bytes are not those that were written",
+                                                   .file = files_[static_cast<size_t>(tensor.file)],
+                                                   .item = tensor.name,
+                                                   .offset = tensor.offset,
+                                                   .expected = quant::checksum_text(expected->second),
+                                                   .got = quant::checksum_text(got),
+                                                   .action = "check the drive, then convert the model again"});
 }
 
 void CheckpointExperts::finish(offload::ExpertId id, std::span<const std::byte> raw,
@@ -115,9 +176,11 @@ void CheckpointExperts::finish(offload::ExpertId id, std::span<const std::byte> 
     const auto scale_inv =
         matrix.scale_inv != nullptr ? raw.subspan(at, matrix.scale_inv->size_bytes) : std::span<const std::byte>();
     at += scale_inv.size();
+    check_sum(*matrix.weight, weight);
+    if (matrix.scale_inv != nullptr) check_sum(*matrix.scale_inv, scale_inv);
     const auto out = record.subspan(targets[m].offset_bytes, quant::packed_bytes(desc.type, desc.rows, desc.cols));
     try {
-      pack_checkpoint_tensor(matrix.weight->dtype, weight, scale_inv, desc.type, desc.rows, desc.cols, out);
+      pack_in_pieces(matrix.weight->dtype, weight, scale_inv, desc, out);
     } catch (const quant::Error& error) {
       throw quant::Error(error.kind(), {.what = error.what(),
                                         .file = files_[static_cast<size_t>(matrix.weight->file)],

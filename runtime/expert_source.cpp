@@ -83,4 +83,10 @@ ExpertSource open_expert_source(const quant::Checkpoint& checkpoint, const Model
   return source;
 }
 
+ExpertSource open_streamed_ffn(const quant::Checkpoint& checkpoint, const ModelConfig& config,
+                               std::optional<quant::DType> resident) {
+  const auto records = std::make_shared<CheckpointExperts>(CheckpointExperts::dense_ffns(checkpoint, config, resident));
+  return {.records = records, .layouts = records->layouts(), .type_name = type_name_of(records->layouts().front())};
+}
+
 }  // namespace moraine::runtime

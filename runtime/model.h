@@ -45,7 +45,8 @@ struct LayerWeights {
   std::vector<float> e_score_correction_bias;   // [n_routed_experts]; V3
 };
 
-/// Everything of a model that stays in memory: all but the routed experts. The one copy that prefill and decode share.
+/// Everything of a model that stays in memory: all but the routed experts, or the FFNs of a dense model that is
+/// streamed. The one copy that prefill and decode share.
 struct Model {
   ModelConfig config;
   Matrix embed_tokens;               // [vocab, hidden]
@@ -53,6 +54,10 @@ struct Model {
   std::vector<float> norm;           // [hidden]
   Matrix lm_head;                    // [vocab, hidden]; empty if embed_tokens serves as head
 
+  /// True for a layer of a dense model whose FFN is not here but a record of the expert store.
+  bool streams_ffn(int64_t layer) const {
+    return !config.has_experts() && layers[static_cast<size_t>(layer)].ffn.gate_proj.empty();
+  }
   const Matrix& head() const { return lm_head.empty() ? embed_tokens : lm_head; }
 
   /// Bytes of all matrices and vectors above, whether their memory is there or not (model_shape).

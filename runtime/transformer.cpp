@@ -4,7 +4,11 @@ namespace moraine::runtime {
 
 Transformer::Transformer(const Model& model, DenseBackend& dense, ExpertBackend& experts, offload::ExpertStore& store,
                          std::vector<quant::ExpertLayout> layouts, std::shared_ptr<const LinearPredictor> trained)
-    : model_(model), dense_(dense), moe_layer_(model, dense, experts, store, std::move(layouts), std::move(trained)) {}
+    : model_(model),
+      dense_(dense),
+      layouts_(std::move(layouts)),
+      moe_layer_(model, dense, experts, store, layouts_, std::move(trained)),
+      streamed_ffn_(model, dense, experts, store, layouts_) {}
 
 void Transformer::step(const StepBatch& batch, std::span<const int32_t> logit_rows, std::span<float> logits,
                        const std::function<bool()>& stop, StepObserver* observer) {
@@ -33,6 +37,8 @@ void Transformer::walk(const StepBatch& batch, const std::function<bool()>& stop
     if (model_.config.is_moe_layer(layer)) {
       const std::span<const RoutedExpert> chosen = moe_layer_.run(layer, row_count);
       if (observer != nullptr) observer->routed(layer, chosen);
+    } else if (model_.streams_ffn(layer)) {
+      streamed_ffn_.run(layer, row_count);
     } else {
       moe_layer_.hint(layer + 1, row_count);
       dense_.dense_ffn(layer);

@@ -13,6 +13,7 @@
 #include "runtime/model.h"
 #include "runtime/moe_layer.h"
 #include "runtime/router.h"
+#include "runtime/streamed_ffn.h"
 
 namespace moraine::runtime {
 
@@ -37,8 +38,9 @@ class StopRequested : public std::exception {
 /// The loop over layers. One step takes a batch of rows of any sequences through the model.
 class Transformer {
  public:
-  /// `layouts`: per decoder layer how its experts' records are laid out (unused for dense layers). All references
-  /// outlive this. `trained`: helps to tell experts ahead; may be null.
+  /// `layouts`: per decoder layer how its experts' records, or that of its streamed FFN, are laid out (unused for
+  /// layers that are in the model as a whole). All references outlive this. `trained`: helps to tell experts ahead; may
+  /// be null.
   Transformer(const Model& model, DenseBackend& dense, ExpertBackend& experts, offload::ExpertStore& store,
               std::vector<quant::ExpertLayout> layouts, std::shared_ptr<const LinearPredictor> trained = {});
 
@@ -62,7 +64,9 @@ class Transformer {
 
   const Model& model_;
   DenseBackend& dense_;
+  std::vector<quant::ExpertLayout> layouts_;  // [num_hidden_layers]
   MoeLayer moe_layer_;
+  StreamedFfn streamed_ffn_;
   std::vector<float> hidden_;  // [rows, hidden] only for observers
 };
 

@@ -26,7 +26,8 @@ struct Destination : ResidentTensor {
 /// Lists every resident tensor of the main model with its destination, in the order of the walk through it.
 class DestinationList {
  public:
-  DestinationList(const ModelConfig& config, Model& model) : config_(config) {
+  DestinationList(const ModelConfig& config, Model& model, bool stream_ffn)
+      : config_(config), stream_ffn_(stream_ffn && !config.has_experts()) {
     model.layers.resize(static_cast<size_t>(config.num_hidden_layers));
     exact_matrix("model.embed_tokens", config.vocab_size, config.hidden_size, model.embed_tokens);
     for (int64_t l = 0; l < config.num_hidden_layers; ++l) add_layer(l, model.layers[static_cast<size_t>(l)]);
@@ -67,7 +68,7 @@ class DestinationList {
         vector(prefix + "mlp.gate.e_score_correction_bias", config_.n_routed_experts, layer.e_score_correction_bias);
       }
       add_ffn(prefix + "mlp.shared_experts.", config_.shared_intermediate_size(), layer.ffn);
-    } else {
+    } else if (!stream_ffn_) {
       add_ffn(prefix + "mlp.", config_.intermediate_size, layer.ffn);
     }
   }
@@ -103,12 +104,13 @@ class DestinationList {
   }
 
   const ModelConfig& config_;
+  const bool stream_ffn_;
   std::vector<Destination> list_;
 };
 
 /// Sizes `model.layers`, too.
-std::vector<Destination> destinations(const ModelConfig& config, Model& model) {
-  return DestinationList(config, model).take();
+std::vector<Destination> destinations(const ModelConfig& config, Model& model, bool stream_ffn = false) {
+  return DestinationList(config, model, stream_ffn).take();
 }
 
 /// The format in which a tensor is kept.
@@ -221,7 +223,7 @@ std::vector<ResidentTensor> resident_tensors(const ModelConfig& config) {
 Model model_shape(const quant::Checkpoint& checkpoint, const ModelConfig& config, const LoadOptions& options) {
   Model shape;
   shape.config = config;
-  const std::vector<Destination> list = destinations(config, shape);
+  const std::vector<Destination> list = destinations(config, shape, options.stream_ffn);
   const std::vector<CheckpointTensor> tensors = find_all(checkpoint, list, options.resident);
   for (size_t i = 0; i < list.size(); ++i) {
     shape_tensor(list[i],
@@ -233,7 +235,7 @@ Model model_shape(const quant::Checkpoint& checkpoint, const ModelConfig& config
 Model model_shape(const ModelConfig& config, const LoadOptions& options) {
   Model shape;
   shape.config = config;
-  for (const Destination& to : destinations(config, shape)) {
+  for (const Destination& to : destinations(config, shape, options.stream_ffn)) {
     const bool fp8 = config.fp8_weights && to.is_projection && to.matrix != &shape.lm_head;
     const bool quantized = options.resident && to.is_projection && *options.resident != quant::DType::kF8E4M3;
     shape_tensor(to, quantized ? quant::packable_type(*options.resident, to.cols)
@@ -250,7 +252,7 @@ uint64_t resident_bytes(const quant::Checkpoint& checkpoint, const ModelConfig& 
 Model load_model(const quant::Checkpoint& checkpoint, const ModelConfig& config, const LoadOptions& options) {
   Model model;
   model.config = config;
-  const std::vector<Destination> list = destinations(config, model);
+  const std::vector<Destination> list = destinations(config, model, options.stream_ffn);
   const std::vector<CheckpointTensor> tensors = find_all(checkpoint, list, options.resident);
   const TensorLoader loader(checkpoint);
   LoadQueue queue(tensors, options.progress);

@@ -21,6 +21,8 @@ struct LoadOptions {
   /// packable_type() where rows do not fit); F8_E4M3 or nothing: as stored. Router, embedding and norms always stay as
   /// they are stored.
   std::optional<quant::DType> resident = {};
+  /// Leave out the FFNs of a dense model: they are records (open_streamed_ffn()).
+  bool stream_ffn = false;
   LoadProgress progress = {};
   int threads = 0;  ///< that read and pack; 0: all cores, at most 4. The result does not depend on it
 };

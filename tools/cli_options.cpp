@@ -124,9 +124,9 @@ void add_memory_flags(CLI::App& command, EngineOptions& options) {
   command
       .add_option_function<std::string>(
           "--ram-budget", [&options](const std::string& text) { options.ram_budget_bytes = parse_byte_size(text); },
-          "RAM for routed experts, e.g. 6GiB, 512MiB, 1.5GB, or plain bytes;\nthe output does not depend on it "
-          "(default: all experts "
-          "if they fit\nthe free RAM, else what fits)")
+          "RAM for routed experts (in a dense model: for its layers' FFNs), e.g.\n6GiB, 512MiB, 1.5GB, or plain bytes; "
+          "the "
+          "output does not depend on\nit (default: all of them if they fit the free RAM, else what fits)")
       ->type_name("SIZE");
   command
       .add_option("--context", options.context_tokens,

@@ -57,7 +57,7 @@ Cost total_of(const StepCosts& costs) {
 }
 
 ModelCosts::ModelCosts(const runtime::Model& model, std::span<const quant::ExpertLayout> layouts)
-    : num_experts_per_tok_(model.config.num_experts_per_tok), expert_(model.layers.size()) {
+    : streams_ffns_(model.streams_ffn(0)), expert_(model.layers.size()), uses_(model.layers.size()) {
   const runtime::ModelConfig& config = model.config;
   MORAINE_CHECK(layouts.size() >= model.layers.size());
   for (size_t l = 0; l < model.layers.size(); ++l) {
@@ -69,11 +69,13 @@ ModelCosts::ModelCosts(const runtime::Model& model, std::span<const quant::Exper
     const Cost ffn = sum_of(layer.ffn.gate_proj, layer.ffn.up_proj, layer.ffn.down_proj);
     const bool moe = config.is_moe_layer(static_cast<int64_t>(l));
     resident_[moe ? LayerKind::kShared : LayerKind::kDenseFfn] += ffn;
-    // The norm before the FFN is a part of route() in a MoE layer.
-    resident_[moe ? LayerKind::kRoute : LayerKind::kDenseFfn] += cost_of(layer.post_attention_layernorm);
-    if (!moe) continue;
+    // The norm before the FFN is a part of route() where the FFN is made of records.
+    const bool has_records = moe || model.streams_ffn(static_cast<int64_t>(l));
+    resident_[has_records ? LayerKind::kRoute : LayerKind::kDenseFfn] += cost_of(layer.post_attention_layernorm);
+    if (!has_records) continue;
     resident_[LayerKind::kRoute] += sum_of(layer.gate, layer.e_score_correction_bias);
     expert_[l] = sum_of(layouts[l].gate, layouts[l].up, layouts[l].down);
+    uses_[l] = moe ? config.num_experts_per_tok : 1;
   }
   resident_[LayerKind::kHead] = sum_of(model.norm, model.head());
   embed_row_.weight_bytes =
@@ -92,8 +94,8 @@ StepCosts ModelCosts::decode(double context) const {
   StepCosts costs = resident_;
   costs[LayerKind::kEmbed] = embed_row_;
   add_context(costs, decode_seen_flop_ * (context + 1.0));  // a token sees itself
-  for (const Cost& expert : expert_) {
-    costs[LayerKind::kRouted] += times(expert, static_cast<double>(num_experts_per_tok_));
+  for (size_t l = 0; l < expert_.size(); ++l) {
+    costs[LayerKind::kRouted] += times(expert_[l], static_cast<double>(uses_[l]));
   }
   return costs;
 }
@@ -108,8 +110,9 @@ StepCosts ModelCosts::prefill(int64_t tokens, std::span<const int64_t> experts_t
   costs[LayerKind::kEmbed] = times(embed_row_, count);
   add_context(costs, prefill_seen_flop_ * count * (count + 1.0) / 2.0);
   for (size_t l = 0; l < expert_.size(); ++l) {
-    costs[LayerKind::kRouted] += {.weight_bytes = expert_[l].weight_bytes * static_cast<double>(experts_touched[l]),
-                                  .flop = expert_[l].flop * count * static_cast<double>(num_experts_per_tok_)};
+    const int64_t touched = streams_ffns_ ? 1 : experts_touched[l];
+    costs[LayerKind::kRouted] += {.weight_bytes = expert_[l].weight_bytes * static_cast<double>(touched),
+                                  .flop = expert_[l].flop * count * static_cast<double>(uses_[l])};
   }
   return costs;
 }

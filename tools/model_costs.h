@@ -24,7 +24,8 @@ Cost total_of(const StepCosts& costs);
 /// Bytes and operations of a model's steps, from shapes and types alone.
 class ModelCosts {
  public:
-  /// `layouts`: [num_hidden_layers], meaningful for MoE layers.
+  /// `layouts`: [num_hidden_layers], meaningful for layers with records: experts or a streamed FFN, which count as
+  /// routed.
   ModelCosts(const runtime::Model& model, std::span<const quant::ExpertLayout> layouts);
 
   /// One decoded token that sees `context` earlier ones. GQA: 4·heads·head_dim FLOP per layer and token seen. MLA in
@@ -42,8 +43,9 @@ class ModelCosts {
   Cost embed_row_;
   double decode_seen_flop_ = 0.0;   // per token seen, over all layers
   double prefill_seen_flop_ = 0.0;  // the same
-  int64_t num_experts_per_tok_ = 0;
-  std::vector<Cost> expert_;  // [num_hidden_layers] one expert for one token
+  bool streams_ffns_ = false;
+  std::vector<Cost> expert_;   // [num_hidden_layers] one expert, or the streamed FFN, for one token
+  std::vector<int64_t> uses_;  // [num_hidden_layers] of these per token
 };
 
 }  // namespace moraine::tools

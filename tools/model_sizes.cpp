@@ -46,6 +46,10 @@ uint64_t scratch_bytes(const runtime::ModelConfig& config, int64_t rows) {
   return kFixedBytes + static_cast<uint64_t>(rows) * static_cast<uint64_t>(floats) * sizeof(float);
 }
 
+uint64_t ffn_staging_bytes(uint64_t record_bytes) {
+  return 2 * record_bytes;  // one is read while the one before it is re-laid-out
+}
+
 std::vector<offload::ResidentGroup> resident_groups(const runtime::Model& shape) {
   offload::ResidentGroup attention{.name = "attention", .needs_kv = true}, router{.name = "router"},
       shared{.name = "shared experts"}, dense{.name = "dense FFN"}, head{.name = "head"},
@@ -74,11 +78,14 @@ offload::MemoryNeeds memory_needs(const runtime::Model& shape, std::span<const q
                              .scratch_bytes = scratch_bytes(config, chunk_rows)};
   MORAINE_CHECK(layouts.size() >= shape.layers.size());
   for (int64_t l = 0; l < config.num_hidden_layers; ++l) {
-    if (!config.is_moe_layer(l)) continue;
+    const bool moe = config.is_moe_layer(l);
+    if (!moe && !shape.streams_ffn(l)) continue;
     needs.record_bytes = std::max(needs.record_bytes, layouts[static_cast<size_t>(l)].record_bytes);
-    needs.expert_count += static_cast<uint64_t>(config.n_routed_experts);
+    needs.expert_count += moe ? static_cast<uint64_t>(config.n_routed_experts) : 1;
   }
-  if (needs.expert_count > 0) needs.min_slots = static_cast<uint64_t>(config.num_experts_per_tok);
+  if (needs.expert_count == 0) return needs;
+  needs.min_slots = static_cast<uint64_t>(std::max<int64_t>(config.num_experts_per_tok, 1));
+  if (!config.has_experts()) needs.scratch_bytes += ffn_staging_bytes(needs.record_bytes);
   return needs;
 }
 

@@ -1,9 +1,11 @@
-// Everything that the program does with a model directory, on dense models: no experts, nothing to stream.
+// Everything that the program does with a model directory, on dense models: no experts; FFNs are streamed if they must
+// be.
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 
 #include "cpu/head_cache.h"
 #include "support/captured_console.h"
@@ -42,10 +44,14 @@ class DenseModel : public ::testing::TestWithParam<const char*> {
     Converter(options).run({});
   }
 
-  std::unique_ptr<runtime::Engine> open(const std::filesystem::path& directory) {
+  std::unique_ptr<runtime::Engine> open(const std::filesystem::path& directory,
+                                        std::optional<uint64_t> ram_budget_bytes = {},
+                                        std::optional<quant::DType> resident = {}) {
     EngineOptions options;
     options.model = directory;
     options.threads = 2;
+    options.ram_budget_bytes = ram_budget_bytes;
+    options.resident = resident;
     return open_engine(options, console_.console(), [this](runtime::EngineParts& parts) {
       parts.dense = timed(std::move(parts.dense), times_);
       parts.expert_backend = timed(std::move(parts.expert_backend), times_);
@@ -74,6 +80,74 @@ TEST_P(DenseModel, ADirectoryAndItsPackGiveTheReferencesLogits) {
     const testing::ModelRun run = testing::run_ids(engine->transformer(), session.cache(), ids, 512);
     testing::expect_logits(run.logits, oracle.floats("case2.logits"), 512, 2e-3);
   }
+}
+
+TEST_P(DenseModel, StreamedAtAnyBudgetItComputesTheSameBits) {
+  convert();
+  const std::vector<int32_t> ids = testing::OracleCase(GetParam()).ints("case2.ids");
+  const auto logits_of = [&](runtime::Engine& engine, int32_t rows_per_step) {
+    runtime::Session session = engine.new_session();
+    return testing::run_ids(engine.transformer(), session.cache(), ids, rows_per_step).logits;
+  };
+  for (const std::optional<quant::DType> resident : {std::optional<quant::DType>(), {quant::DType::kQ8_0}}) {
+    const std::vector<float> expected = logits_of(*open(model(), {}, resident), 5);
+    for (const std::filesystem::path& directory : {model(), pack()}) {
+      const auto all = open(directory, uint64_t{1} << 30, resident);
+      const auto layers = static_cast<uint64_t>(all->config().num_hidden_layers);
+      EXPECT_EQ(all->store().slot_count(), static_cast<int>(layers));
+      EXPECT_LT(all->model().resident_bytes(), open(directory, {}, resident)->model().resident_bytes());
+      EXPECT_EQ(logits_of(*all, 5), expected);
+      const uint64_t slot_bytes = all->store().budget_bytes() / layers;
+      for (const uint64_t slots : {layers / 2, uint64_t{1}}) {
+        const auto engine = open(directory, slots * slot_bytes, resident);
+        EXPECT_EQ(engine->store().slot_count(), static_cast<int>(slots));
+        EXPECT_EQ(logits_of(*engine, 5), expected) << slots;
+        EXPECT_GT(engine->store().counters().misses, 0u);
+      }
+    }
+  }
+}
+
+TEST_P(DenseModel, LessThanOneLayersFfnIsRefusedWithNumbers) {
+  try {
+    open(model(), 1000);
+    FAIL();
+  } catch (const quant::Error& error) {
+    EXPECT_EQ(error.kind(), quant::ErrorKind::kNotEnough);
+    EXPECT_NE(std::string(error.what()).find("at least"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("1000"), std::string::npos) << error.what();
+  }
+}
+
+TEST_P(DenseModel, AWrongByteOfAStreamedPackIsNoticed) {
+  convert();
+  const auto engine = open(pack(), uint64_t{1} << 30);
+  const offload::Extent extent = engine->experts().records->extents({1, 0})[1];
+  {
+    std::fstream file(engine->experts().records->files()[static_cast<size_t>(extent.file)],
+                      std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(static_cast<std::streamoff>(extent.offset + extent.size_bytes / 2));
+    file.put(static_cast<char>(0x5a));
+  }
+  runtime::Session session = engine->new_session();
+  const std::vector<int32_t> ids = {5, 6, 7};
+  try {
+    testing::run_ids(engine->transformer(), session.cache(), ids, 3);
+    FAIL();
+  } catch (const quant::Error& error) {
+    EXPECT_EQ(error.kind(), quant::ErrorKind::kChecksum);
+    EXPECT_NE(std::string(error.what()).find("model.layers.1.mlp.up_proj.weight"), std::string::npos) << error.what();
+  }
+}
+
+TEST_P(DenseModel, BenchCountsStreamedFfnsAsRouted) {
+  const auto whole = open(model());
+  const double resident_bytes = total_of(ModelCosts(whole->model(), whole->experts().layouts).decode(0.0)).weight_bytes;
+  const auto engine = open(model(), uint64_t{1} << 30);
+  const StepCosts costs = ModelCosts(engine->model(), engine->experts().layouts).decode(0.0);
+  EXPECT_NEAR(total_of(costs).weight_bytes, resident_bytes, 1.0);
+  EXPECT_EQ(costs[LayerKind::kDenseFfn].weight_bytes, 0.0);
+  EXPECT_GT(costs[LayerKind::kRouted].weight_bytes, 0.0);
 }
 
 TEST_P(DenseModel, Generates) {
