@@ -83,12 +83,14 @@ TEST(StreamedFfn, AFixedPartStaysInMemoryThoughTheOrderIsCyclic) {
     constexpr int kSteps = 20;
     for (int i = 0; i < kSteps; ++i) rig.step({5});
     const offload::StoreCounters counts = rig.store->counters() - before;
-    EXPECT_EQ(counts.hits + counts.misses, uint64_t{kSteps} * kLayers);
+    // At either end of the count some of the next walk's layers are asked for already: at most all, of which 2 are
+    // read.
+    EXPECT_NEAR(static_cast<double>(counts.hits + counts.misses), kSteps * kLayers, kLayers);
     // The running layer and those read ahead take turns in what is left.
     const int fixed = slots == kLayers ? kLayers : std::max(0, slots - 1 - StreamedFfn::kMissesAhead);
-    EXPECT_GE(counts.hits, static_cast<uint64_t>(kSteps * fixed)) << slots << " slots";
-    EXPECT_LE(counts.bytes_read,
-              uint64_t{kSteps} * static_cast<uint64_t>(kLayers - fixed) * NumberedExperts::kRecordBytes)
+    EXPECT_GE(counts.hits + kLayers, static_cast<uint64_t>(kSteps * fixed)) << slots << " slots";
+    const int64_t most_reads = kSteps * (kLayers - fixed) + 1 + StreamedFfn::kMissesAhead;
+    EXPECT_LE(counts.bytes_read, static_cast<uint64_t>(most_reads) * NumberedExperts::kRecordBytes)
         << slots << " slots: nothing is read twice in a walk";
   }
 }
