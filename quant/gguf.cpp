@@ -101,14 +101,22 @@ void require_equal(const GgufMetadata& metadata, const char* key, int64_t expect
 }  // namespace
 
 Gguf Gguf::open(const fs::path& file) {
-  Gguf gguf;
   const std::optional<PartName> name = part_name(file);
-  gguf.files_ = name ? all_parts(file, *name) : std::vector{file};
-  const auto count = static_cast<int64_t>(gguf.files_.size());
+  std::vector<fs::path> files = name ? all_parts(file, *name) : std::vector{file};
+  std::vector<GgufPart> parts;
+  for (const fs::path& part : files) parts.push_back(read_part(part));
+  return from_parts(std::move(files), std::move(parts));
+}
+
+Gguf Gguf::from_parts(std::vector<fs::path> files, std::vector<GgufPart> parts) {
+  MORAINE_CHECK(!files.empty() && files.size() == parts.size());
+  Gguf gguf;
+  gguf.files_ = std::move(files);
+  const auto count = static_cast<int64_t>(parts.size());
   std::unordered_set<std::string> names;
   for (int64_t number = 0; number < count; ++number) {
     const fs::path& part_file = gguf.files_[static_cast<size_t>(number)];
-    GgufPart part = read_part(part_file);
+    GgufPart& part = parts[static_cast<size_t>(number)];
     // A file that parts were merged into keeps a count of 0.
     const int64_t absent = count == 1 ? 1 : 0;
     if (count > 1 || integer_or(part.metadata, kCountKey, 0, part_file) != 0) {

@@ -50,6 +50,8 @@ class Gguf {
   /// Opens the file, and all other parts if it is one of several. Throws Error(kBadFile): also for missing parts, all
   /// named in one message, and parts that do not belong together.
   static Gguf open(const std::filesystem::path& file);
+  /// The same from headers that were read already: parts[i] is that of files[i].
+  static Gguf from_parts(std::vector<std::filesystem::path> files, std::vector<GgufPart> parts);
 
   const std::vector<std::filesystem::path>& files() const { return files_; }  // [parts]
   /// Of the first part, which describes the model.

@@ -42,6 +42,7 @@ void add_inspect_command(CLI::App& app, Command& chosen) {
                 "Print one JSON object: model, kind, pack, config, mtp, experts, resident, tiers, groups, …");
   set_help_footer(*command,
                   "  moraine inspect ~/models/DeepSeek-R1 --experts Q4_K\n"
+                  "  moraine inspect DeepSeek-R1/config.json\n"
                   "  moraine inspect ~/models/pack --json | jq .tiers\n");
   command->callback(
       [options, &chosen] { chosen = [options](Console& console) { return inspect(*options, console); }; });

@@ -15,6 +15,7 @@
 #include "runtime/weight_loader.h"
 #include "tools/byte_size.h"
 #include "tools/model_sizes.h"
+#include "tools/planned_model.h"
 
 namespace moraine::tools {
 namespace {
@@ -128,6 +129,35 @@ quant::Json config_json(const runtime::ModelConfig& c) {
   return json;
 }
 
+/// A model whose files are here: what they hold goes into `result`.
+PlannedModel stored_model(Inspection& result, const runtime::ModelSource& model, std::optional<quant::DType> experts,
+                          std::optional<quant::DType> resident) {
+  const quant::Checkpoint checkpoint = model.checkpoint();
+  result.warnings = checkpoint.warnings();
+  add_tensors(result, checkpoint);
+  const runtime::ExpertSource source = runtime::open_expert_source(checkpoint, result.config, experts);
+  result.expert_count = source.records->experts().size();
+  result.record_bytes = source.records->max_record_bytes();
+  for (const offload::ExpertId id : source.records->experts()) result.expert_bytes += source.records->record_bytes(id);
+  return {.name = {},
+          .shape = runtime::model_shape(checkpoint, result.config, {.resident = resident}),
+          .layouts = source.layouts,
+          .expert_type = source.type_name};
+}
+
+/// A model that is not here, as DeepSeek publishes it.
+PlannedModel published_model(Inspection& result, std::optional<quant::DType> experts,
+                             std::optional<quant::DType> resident) {
+  PlannedModel planned = planned_model({}, result.config, experts, resident);
+  result.resident_type = "as published";
+  if (!result.config.has_experts()) return planned;
+  result.expert_count = static_cast<uint64_t>((result.config.num_hidden_layers - result.config.first_k_dense_replace) *
+                                              result.config.n_routed_experts);
+  result.record_bytes = planned.layouts.back().record_bytes;
+  result.expert_bytes = result.expert_count * result.record_bytes;
+  return planned;
+}
+
 }  // namespace
 
 std::string tensor_group_name(const std::string& tensor, const runtime::ModelConfig& config) {
@@ -150,42 +180,34 @@ std::string tensor_group_name(const std::string& tensor, const runtime::ModelCon
   return "other";
 }
 
-Inspection inspect_model(const std::filesystem::path& directory, std::optional<quant::DType> experts,
+Inspection inspect_model(const std::filesystem::path& path, std::optional<quant::DType> experts,
                          std::optional<quant::DType> resident) {
   Inspection result;
-  result.directory = directory;
-  const auto model = runtime::ModelSource::open(directory);
+  result.directory = path;
+  const auto model = runtime::ModelSource::open(path);
   result.config = model->config();
-  const quant::Checkpoint checkpoint = model->checkpoint();
-  result.warnings = checkpoint.warnings();
   result.is_pack = model->is_pack();
   result.kind = model->kind();
-  add_tensors(result, checkpoint);
-
-  const runtime::ExpertSource source = runtime::open_expert_source(checkpoint, result.config, experts);
-  result.expert_type = source.type_name;
-  result.expert_count = source.records->experts().size();
-  result.record_bytes = source.records->max_record_bytes();
-  for (const offload::ExpertId id : source.records->experts()) result.expert_bytes += source.records->record_bytes(id);
+  const PlannedModel planned = model->has_weights() ? stored_model(result, *model, experts, resident)
+                                                    : published_model(result, experts, resident);
+  result.expert_type = planned.expert_type;
   std::optional<quant::DType> wanted = experts;
-  if (result.is_pack) wanted = quant::dtype_from_name(quant::PackIndex::read(directory).wanted_type);
+  if (result.is_pack) wanted = quant::dtype_from_name(quant::PackIndex::read(path).wanted_type);
   const auto first_moe = static_cast<size_t>(result.config.first_k_dense_replace);
-  if (wanted && first_moe < source.layouts.size()) {
-    result.fallbacks = fallback_sentences(source.layouts[first_moe], *wanted);
+  if (wanted && result.config.has_experts() && first_moe < planned.layouts.size()) {
+    result.fallbacks = fallback_sentences(planned.layouts[first_moe], *wanted);
   }
-  const runtime::Model shape = runtime::model_shape(checkpoint, result.config, {.resident = resident});
-  result.resident_bytes = shape.resident_bytes();
   if (resident && *resident != quant::DType::kF8E4M3) result.resident_type = quant::dtype_name(*resident);
-  result.kv_bytes_per_token = kv_bytes_per_token(shape);
+  result.resident_bytes = planned.shape.resident_bytes();
+  result.kv_bytes_per_token = kv_bytes_per_token(planned.shape);
   const uint64_t moe_layers =
       result.expert_count / static_cast<uint64_t>(std::max<int64_t>(1, result.config.n_routed_experts));
   // A decoded token reads every resident weight but the embedding, of which it needs one row unless it is the head,
   // too.
-  uint64_t embedding_bytes = 0;
-  if (const quant::TensorInfo* embedding = checkpoint.find("model.embed_tokens.weight");
-      embedding != nullptr && !result.config.tie_word_embeddings)
-    embedding_bytes = embedding->size_bytes;
-  result.bytes_per_token = result.resident_bytes - std::min(result.resident_bytes, embedding_bytes) +
+  const quant::PackedView& embedding = planned.shape.embed_tokens.view;
+  const uint64_t unread_bytes =
+      result.config.tie_word_embeddings ? 0 : quant::packed_bytes(embedding.type, embedding.rows, embedding.cols);
+  result.bytes_per_token = result.resident_bytes - unread_bytes +
                            moe_layers * static_cast<uint64_t>(result.config.num_experts_per_tok) * result.record_bytes;
   return result;
 }
@@ -210,7 +232,7 @@ std::string inspection_text(const Inspection& i, bool all_tensors) {
   text += tiers_text(i);
   if (c.has_experts()) text += fmt::format("\nexperts are {}\n", i.expert_type);
   for (const std::string& fallback : i.fallbacks) text += "  " + fallback + "\n";
-  text += "\nstored tensors\n";
+  if (!i.groups.empty()) text += "\nstored tensors\n";
   for (const TensorGroup& group : i.groups) {
     text += fmt::format("  {:<16} {:<9} {:>7} tensors {:>12}\n", group.name, group.dtype, group.tensor_count,
                         byte_size_text(group.size_bytes));

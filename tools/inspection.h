@@ -33,7 +33,7 @@ struct TensorLine {
 struct Inspection {
   std::filesystem::path directory;
   bool is_pack = false;
-  std::string kind;  ///< "model directory", "Moraine pack", "GGUF file"
+  std::string kind;  ///< runtime::ModelSource::kind()
   runtime::ModelConfig config;
   std::vector<TensorGroup> groups;          // as stored, in the order of the walk through the model
   std::vector<TensorLine> tensors;          // ascending by name
@@ -50,9 +50,10 @@ struct Inspection {
   std::vector<std::string> warnings;
 };
 
-/// `experts`, `resident`: how a directory's experts and a model's resident matrices would be quantized on load. Throws
+/// Any kind of runtime::ModelSource; of a configuration alone, what the published model would be. `experts`,
+/// `resident`: how a directory's experts and a model's resident matrices would be quantized on load. Throws
 /// quant::Error as opening the model does.
-Inspection inspect_model(const std::filesystem::path& directory, std::optional<quant::DType> experts,
+Inspection inspect_model(const std::filesystem::path& path, std::optional<quant::DType> experts,
                          std::optional<quant::DType> resident = {});
 
 /// Which part of the model a tensor belongs to, by its name.

@@ -1,7 +1,5 @@
 #include "tools/planned_model.h"
 
-#include "quant/checkpoint_index.h"
-#include "quant/json.h"
 #include "quant/safetensors.h"
 #include "runtime/expert_source.h"
 #include "runtime/model_source.h"
@@ -9,18 +7,6 @@
 #include "tools/engine_setup.h"
 
 namespace moraine::tools {
-namespace {
-
-namespace fs = std::filesystem;
-
-constexpr uint64_t kMaxConfigBytes = 4u << 20;
-
-bool has_weights(const fs::path& directory) {
-  return fs::exists(directory / "model.safetensors") || fs::exists(directory / quant::CheckpointIndex::kFileName) ||
-         quant::PackIndex::present(directory);
-}
-
-}  // namespace
 
 PlannedModel planned_model(std::string name, const runtime::ModelConfig& config, std::optional<quant::DType> experts,
                            std::optional<quant::DType> resident) {
@@ -34,18 +20,11 @@ PlannedModel planned_model(std::string name, const runtime::ModelConfig& config,
   return model;
 }
 
-PlannedModel open_planned_model(const fs::path& path, std::optional<quant::DType> experts,
+PlannedModel open_planned_model(const std::filesystem::path& path, std::optional<quant::DType> experts,
                                 std::optional<quant::DType> resident) {
-  std::error_code ignored;
-  if (path.extension() == ".json" && fs::is_regular_file(path, ignored)) {
-    const auto config = runtime::ModelConfig::parse(quant::read_text(path, kMaxConfigBytes), path);
-    return planned_model(model_name(path), config, experts, resident);
-  }
-  if (fs::is_regular_file(path / "config.json", ignored) && !has_weights(path)) {
-    return planned_model(model_name(path), runtime::ModelConfig::from_directory(path), experts, resident);
-  }
   const auto model = runtime::ModelSource::open(path);
   const runtime::ModelConfig config = model->config();
+  if (!model->has_weights()) return planned_model(model_name(path), config, experts, resident);
   const quant::Checkpoint checkpoint = model->checkpoint();
   const runtime::ExpertSource source = runtime::open_expert_source(checkpoint, config, experts);
   return {.name = model_name(path),

@@ -3,6 +3,7 @@
 #include <string_view>
 #include <vector>
 
+#include "json_mutator.h"
 #include "quant/error.h"
 #include "runtime/model_config.h"
 #include "runtime/rope.h"
@@ -32,4 +33,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     // A refusal is the expected outcome.
   }
   return 0;
+}
+
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t n_bytes, size_t max_bytes, unsigned seed) {
+  return moraine::fuzz::mutate_json_input(data, n_bytes, max_bytes, seed);
 }

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "json_mutator.h"
 #include "quant/error.h"
 #include "quant/expert_pack.h"
 
@@ -24,4 +25,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     // A refusal is the expected outcome.
   }
   return 0;
+}
+
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t n_bytes, size_t max_bytes, unsigned seed) {
+  return moraine::fuzz::mutate_json_input(data, n_bytes, max_bytes, seed);
 }

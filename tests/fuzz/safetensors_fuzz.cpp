@@ -6,6 +6,7 @@
 
 #include "quant/error.h"
 #include "quant/safetensors.h"
+#include "safetensors_mutator.h"
 
 using moraine::quant::BlockFormats;
 using moraine::quant::Error;
@@ -37,4 +38,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t n_bytes) {
   parse(data, n_bytes, BlockFormats::kRefused);
   parse(data, n_bytes, BlockFormats::kAllowed);
   return 0;
+}
+
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t n_bytes, size_t max_bytes, unsigned seed) {
+  return moraine::fuzz::mutate_safetensors_input(data, n_bytes, max_bytes, seed);
 }

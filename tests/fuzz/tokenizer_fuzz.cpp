@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "json_mutator.h"
 #include "quant/error.h"
 #include "runtime/token_stream.h"
 #include "runtime/tokenizer.h"
@@ -55,4 +56,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t n_bytes) {
     return 0;  // refused with a message, as it should be
   }
   return 0;
+}
+
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t n_bytes, size_t max_bytes, unsigned seed) {
+  return moraine::fuzz::mutate_json_input(data, n_bytes, max_bytes, seed);
 }

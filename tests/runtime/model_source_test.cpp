@@ -38,6 +38,34 @@ TEST(ModelSource, IsAGgufFile) {
   EXPECT_EQ(source->checkpoint().directory(), file);
 }
 
+TEST(ModelSource, IsAConfigurationAlone) {
+  const auto json = testing::test_data("configs/deepseek-r1.json");
+  const TempDir dir;
+  dir.write("config.json", testing::file_content(json));
+  dir.write("tokenizer.json", "{}");
+  for (const auto& path : {json, dir.path()}) {
+    const auto source = ModelSource::open(path);
+    EXPECT_EQ(source->kind(), "configuration");
+    EXPECT_FALSE(source->has_weights());
+    EXPECT_FALSE(source->is_pack());
+    EXPECT_EQ(source->text("config.json"), testing::file_content(json));
+    EXPECT_EQ(source->config().num_hidden_layers, 61);
+    expect_error(quant::ErrorKind::kBadFile, {"weights"}, [&] { (void)source->checkpoint(); });
+  }
+  EXPECT_EQ(ModelSource::open(json)->text("tokenizer.json"), std::nullopt);
+  EXPECT_TRUE(ModelSource::open(testing::tiny_r1())->has_weights());
+}
+
+TEST(ModelSource, IsNoConfigurationWhereWeightsAre) {
+  // What is wrong with the weights is then for Checkpoint to say.
+  for (const char* name : {"model.safetensors.index.json", "model-00001-of-00002.safetensors", "pytorch_model.bin"}) {
+    const TempDir dir;
+    dir.write("config.json", "{}");
+    dir.write(name, "");
+    EXPECT_TRUE(ModelSource::open(dir.path())->has_weights()) << name;
+  }
+}
+
 TEST(ModelSource, SaysWhatToNameInADirectoryOfGgufFiles) {
   const TempDir dir;
   dir.write("b.gguf", "");

@@ -41,6 +41,7 @@ struct ProcessResult {
   std::string out;
   std::string err;
   uint64_t peak_rss_bytes = 0;
+  double cpu_s = 0.0;
 };
 
 /// A running program whose output is collected. The destructor kills what still runs.
@@ -97,6 +98,9 @@ class Process {
     pid_ = -1;
     result_.exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     result_.peak_rss_bytes = static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+    for (const timeval& time : {usage.ru_utime, usage.ru_stime}) {
+      result_.cpu_s += static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+    }
     return std::move(result_);
   }
 

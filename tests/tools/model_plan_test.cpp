@@ -225,20 +225,5 @@ TEST(ExpectedHitRate, GrowsFromNothingToAll) {
   }
 }
 
-TEST(PlannedModel, AConfigFileIsEnough) {
-  const PlannedModel model =
-      open_planned_model(testing::test_data("configs/deepseek-r1.json"), std::nullopt, std::nullopt);
-  EXPECT_EQ(model.expert_type, "F8_E4M3");
-  EXPECT_EQ(model.layouts.size(), 61u);
-  EXPECT_TRUE(model.expert_files.empty());
-  EXPECT_NEAR(static_cast<double>(model.shape.resident_bytes()), 19.0e9, 1e9);
-}
-
-TEST(PlannedModel, ADirectoryTellsItsOwnFormats) {
-  const PlannedModel model = open_planned_model(testing::tiny_r1(), std::nullopt, std::nullopt);
-  EXPECT_EQ(model.expert_type, "F8_E4M3");
-  EXPECT_FALSE(model.expert_files.empty());
-}
-
 }  // namespace
 }  // namespace moraine::tools
