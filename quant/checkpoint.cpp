@@ -15,7 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kSingleFileName = "model.safetensors";
-constexpr size_t kMaxNamesListed = 20;
+constexpr size_t kMaxNamesListed = 1000;
 constexpr const char* kDownloadAgain = "download the model again";
 
 bool is_there(const fs::path& file) {
@@ -49,21 +49,36 @@ Error no_weights(const fs::path& directory) {
                                      .action = action});
 }
 
-/// Refuses a directory where shards are missing, naming them all in one message.
-void require_shards(const fs::path& directory, const std::vector<std::string>& files) {
-  std::vector<std::string> missing;
-  for (const std::string& file : files) {
-    if (!is_there(directory / file)) missing.push_back(printable(file));
+/// Names separated by commas; a hostile index gets no endless line, the largest published models are all named.
+std::string listed(const std::vector<std::string>& names, const char* separator) {
+  const size_t n_listed = std::min(names.size(), kMaxNamesListed);
+  std::string text =
+      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(n_listed), separator));
+  if (names.size() > n_listed) text += fmt::format(" and {} more", names.size() - n_listed);
+  return text;
+}
+
+/// What a message says without the directory, which stands in front of all of them once.
+std::string without_directory(std::string_view message, const fs::path& directory) {
+  const std::string prefix = printable((directory / "").string(), 4096);
+  if (message.starts_with(prefix)) message.remove_prefix(prefix.size());
+  return std::string(message);
+}
+
+/// The one error for all shards that are missing and all that are unusable (whose own messages are given).
+Error unusable_shards(const fs::path& directory, const std::vector<std::string>& missing,
+                      const std::vector<std::string>& damaged, size_t n_files) {
+  std::vector<std::string> parts;
+  if (!missing.empty()) {
+    parts.push_back(
+        fmt::format("{} of {} model files are missing: {}", missing.size(), n_files, listed(missing, ", ")));
   }
-  if (missing.empty()) return;
-  const size_t n_listed = std::min(missing.size(), kMaxNamesListed);
-  std::string names =
-      fmt::format("{}", fmt::join(missing.begin(), missing.begin() + static_cast<std::ptrdiff_t>(n_listed), ", "));
-  if (missing.size() > n_listed) names += fmt::format(" and {} more", missing.size() - n_listed);
-  throw Error(ErrorKind::kBadFile,
-              {.what = fmt::format("{} of {} model files are missing: {}", missing.size(), files.size(), names),
-               .file = directory,
-               .action = "finish the download"});
+  if (!damaged.empty()) {
+    parts.push_back(fmt::format("{} of {} model files are incomplete or damaged: {}", damaged.size(), n_files,
+                                listed(damaged, "; ")));
+  }
+  return Error(ErrorKind::kBadFile,
+               {.what = fmt::format("{}", fmt::join(parts, "; ")), .file = directory, .action = "finish the download"});
 }
 
 }  // namespace
@@ -76,12 +91,11 @@ Checkpoint Checkpoint::open(const fs::path& directory) {
   if (is_there(directory / CheckpointIndex::kFileName)) {
     index = read_checkpoint_index(directory / CheckpointIndex::kFileName);
     names = index->files;
-    require_shards(directory, names);
   } else if (!is_there(directory / kSingleFileName)) {
     throw no_weights(directory);
   }
   const BlockFormats block_formats = PackIndex::present(directory) ? BlockFormats::kAllowed : BlockFormats::kRefused;
-  for (const std::string& name : names) checkpoint.add_file(directory / name, block_formats);
+  checkpoint.add_files(names, block_formats);
   if (index) checkpoint.compare_with(*index);
   return checkpoint;
 }
@@ -103,6 +117,26 @@ Checkpoint Checkpoint::from_tensors(fs::path location, std::vector<fs::path> fil
         {.what = "two tensors are the same part of the model", .file = checkpoint.directory_, .item = known->first});
   }
   return checkpoint;
+}
+
+void Checkpoint::add_files(const std::vector<std::string>& names, BlockFormats block_formats) {
+  std::vector<std::string> missing, damaged;
+  std::optional<Error> first_fault;
+  for (const std::string& name : names) {
+    if (!is_there(directory_ / name)) {
+      missing.push_back(printable(name));
+      continue;
+    }
+    try {
+      add_file(directory_ / name, block_formats);
+    } catch (const Error& fault) {
+      if (fault.kind() != ErrorKind::kBadFile) throw;
+      if (!first_fault) first_fault = fault;
+      damaged.push_back(without_directory(fault.what(), directory_));
+    }
+  }
+  if (missing.empty() && damaged.size() == 1) throw *first_fault;
+  if (!missing.empty() || !damaged.empty()) throw unusable_shards(directory_, missing, damaged, names.size());
 }
 
 void Checkpoint::add_file(const fs::path& file, BlockFormats block_formats) {

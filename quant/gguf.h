@@ -65,8 +65,10 @@ class Gguf {
   std::vector<TensorInfo> tensors_;
 };
 
-/// Writes one GGUF file: tmp + fsync + rename, so that the name only ever holds a whole file. Tensors lie in the given
-/// order, each at a multiple of 32; their bytes come in pieces and in any order, as experts come one by one.
+/// Writes one GGUF file: under "<name>.part" until it is whole and flushed to the disk, so that the name only ever
+/// holds a whole file. Tensors lie in the given order, each at a multiple of 32; their bytes come in pieces and in any
+/// order, as experts come one by one. What an interrupted writer left is taken up by one of the same metadata and
+/// tensors.
 class GgufWriter {
  public:
   using Metadata = std::vector<std::pair<std::string, GgufValue>>;
@@ -74,13 +76,18 @@ class GgufWriter {
   /// Writes the header. `tensors`' offsets and file indices are ignored, shapes are row-major. Throws Error(kBadFile)
   /// where a reader would refuse the file, Error(kIo / kNotEnough) where it can't be written.
   GgufWriter(std::filesystem::path file, const Metadata& metadata, std::vector<TensorInfo> tensors);
-  ~GgufWriter();  ///< removes the temporary file if finish() was not reached
+  ~GgufWriter();
   GgufWriter(const GgufWriter&) = delete;
   GgufWriter& operator=(const GgufWriter&) = delete;
 
   /// Bytes [offset, offset + bytes.size()) of a tensor, by its place in the list; may be repeated. Throws Error(kIo /
   /// kNotEnough).
   void write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes);
+  /// The file held such a header already: bytes of its tensors may be there, which read() gives and keep() counts as
+  /// written. What was never written reads as zeros.
+  bool continues() const;
+  void read(size_t tensor, uint64_t offset, std::span<std::byte> out) const;
+  void keep(size_t tensor, uint64_t bytes);
   /// All bytes of all tensors written: flushes to the disk and gives the file its name.
   void finish();
   /// Of the whole file.

@@ -1,7 +1,9 @@
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <array>
+#include <cerrno>
 #include <cstring>
 
 #include "quant/error.h"
@@ -47,6 +49,14 @@ std::string header_text(const GgufWriter::Metadata& metadata, const std::vector<
   return text;
 }
 
+/// True if the file begins with these bytes and has this size.
+bool holds(int fd, std::string_view header, uint64_t size_bytes, const std::filesystem::path& file) {
+  if (file_bytes(fd, file) != size_bytes) return false;
+  std::string present(header.size(), '\0');
+  pread_exact(fd, std::as_writable_bytes(std::span(present)), 0, file);
+  return present == header;
+}
+
 }  // namespace
 
 struct GgufWriter::Impl {
@@ -57,7 +67,9 @@ struct GgufWriter::Impl {
     uint64_t missing_bytes = 0;
   };
 
-  AtomicFile out;
+  std::filesystem::path file, part_file;
+  UniqueFd part;
+  bool continues = false;
   std::vector<Place> places;  // [n_tensors]
   uint64_t file_size_bytes = 0;
 };
@@ -78,28 +90,61 @@ GgufWriter::GgufWriter(std::filesystem::path file, const Metadata& metadata, std
     MORAINE_CHECK(part.tensors[i].size_bytes == tensors[i].size_bytes);
     places.push_back({part.tensors[i].offset, tensors[i].size_bytes, tensors[i].size_bytes});
   }
-  impl_.reset(
-      new Impl{.out = AtomicFile(std::move(file)), .places = std::move(places), .file_size_bytes = file_size_bytes});
-  impl_->out.append(header);
+  impl_.reset(new Impl{.file = file,
+                       .part_file = file,
+                       .part = {},
+                       .continues = false,
+                       .places = std::move(places),
+                       .file_size_bytes = file_size_bytes});
+  impl_->part_file += ".part";
+  impl_->part = UniqueFd(::open(impl_->part_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (!impl_->part) {
+    throw system_error(errno, "could not create the file", impl_->part_file,
+                       "check that the directory exists and is writable");
+  }
+  impl_->continues = holds(impl_->part.get(), header, file_size_bytes, impl_->part_file);
+  if (impl_->continues) return;
+  if (::ftruncate(impl_->part.get(), 0) != 0 ||
+      ::ftruncate(impl_->part.get(), static_cast<off_t>(file_size_bytes)) != 0) {
+    throw system_error(errno, "could not set the file's size", impl_->part_file);
+  }
+  pwrite_all(impl_->part.get(), std::as_bytes(std::span(header)), 0, impl_->part_file);
 }
 
 GgufWriter::~GgufWriter() = default;
 
 void GgufWriter::write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes) {
   MORAINE_CHECK(tensor < impl_->places.size());
-  Impl::Place& place = impl_->places[tensor];
+  const Impl::Place& place = impl_->places[tensor];
   MORAINE_CHECK(offset <= place.size_bytes && bytes.size() <= place.size_bytes - offset);
-  impl_->out.write_at(place.offset + offset, bytes);
-  place.missing_bytes -= std::min<uint64_t>(place.missing_bytes, bytes.size());
+  pwrite_all(impl_->part.get(), bytes, place.offset + offset, impl_->part_file);
+  keep(tensor, bytes.size());
+}
+
+bool GgufWriter::continues() const {
+  return impl_->continues;
+}
+
+void GgufWriter::read(size_t tensor, uint64_t offset, std::span<std::byte> out) const {
+  MORAINE_CHECK(tensor < impl_->places.size());
+  const Impl::Place& place = impl_->places[tensor];
+  MORAINE_CHECK(offset <= place.size_bytes && out.size() <= place.size_bytes - offset);
+  pread_exact(impl_->part.get(), out, place.offset + offset, impl_->part_file);
+}
+
+void GgufWriter::keep(size_t tensor, uint64_t bytes) {
+  MORAINE_CHECK(tensor < impl_->places.size());
+  Impl::Place& place = impl_->places[tensor];
+  place.missing_bytes -= std::min(place.missing_bytes, bytes);
 }
 
 void GgufWriter::finish() {
   for (const Impl::Place& place : impl_->places) MORAINE_CHECK(place.missing_bytes == 0);
-  // The padding behind the last tensor belongs to the file, too.
-  const uint64_t written_bytes = impl_->out.size_bytes();
-  constexpr std::array<std::byte, kAlignment> kZeros{};
-  impl_->out.write_at(written_bytes, std::span(kZeros).first(impl_->file_size_bytes - written_bytes));
-  impl_->out.finish();
+  sync_file(impl_->part.get(), impl_->part_file);
+  if (::rename(impl_->part_file.c_str(), impl_->file.c_str()) != 0) {
+    throw system_error(errno, "could not rename the finished file", impl_->part_file);
+  }
+  sync_directory(impl_->file.parent_path());
 }
 
 uint64_t GgufWriter::file_bytes() const {

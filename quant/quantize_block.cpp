@@ -45,7 +45,7 @@ bool quantize_symmetric(const float* x, const std::array<float, K>& targets, int
 template <typename Block, size_t K>
 bool quantize_affine(const float* x, const std::array<float, K>& targets, float max_code, Block& block) {
   if (!(largest_magnitude(x, 32) <= kF16Max)) return false;
-  const Affine fit = search_affine<32, true>(x, targets, max_code);
+  const Affine fit = search_affine<32>(x, targets, max_code);
   block.d = f16_from_f32(fit.scale);
   block.m = f16_from_f32(clamp(-fit.min, -kF16Max, kF16Max));
   const float inverse = reciprocal_or_zero(f32_from_f16(block.d));

@@ -144,11 +144,10 @@ struct Affine {
 };
 
 /// x [N] → the affine code of least squared error among the candidates, each refined by linear regression on its
-/// codes. Candidate k gives the largest element above the smallest the code targets[k]. `signed_min`: the minimum may
-/// be negative.
-template <int N, bool kSignedMin, size_t K>
+/// codes. Candidate k gives the largest element above the smallest the code targets[k].
+template <int N, size_t K>
 Affine search_affine(const float* x, const std::array<float, K>& targets, float max_code) {
-  float low = kSignedMin ? x[0] : 0.0f;  // a minimum that can't be negative is 0 at least: 0 lies in the range
+  float low = x[0];
   float high = x[0];
   float sum_x = 0.0f;
   for (int i = 0; i < N; ++i) {
@@ -165,8 +164,8 @@ Affine search_affine(const float* x, const std::array<float, K>& targets, float 
     const float determinant = kCount * fits.qq[k] - fits.q[k] * fits.q[k];
     Affine fit{fits.xq[k] / fits.qq[k], 0.0f};
     if (determinant > 0.0f) {
-      const float min = (fits.q[k] * fits.xq[k] - fits.qq[k] * sum_x) / determinant;
-      if (kSignedMin || min > 0.0f) fit = {(kCount * fits.xq[k] - fits.q[k] * sum_x) / determinant, min};
+      fit = {(kCount * fits.xq[k] - fits.q[k] * sum_x) / determinant,
+             (fits.q[k] * fits.xq[k] - fits.qq[k] * sum_x) / determinant};
     }
     const float gain = fit.scale * fits.xq[k] - fit.min * sum_x;  // Σx² less the squared error, at a least-squares fit
     if (gain > best_gain && fit.scale >= 0.0f) {

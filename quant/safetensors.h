@@ -56,9 +56,9 @@ std::vector<TensorInfo> parse_safetensors_header(std::string_view header, uint64
 /// format. Reads are plain pread, safe from several threads.
 class Checkpoint {
  public:
-  /// Opens and validates every shard. Throws Error(kBadFile): all missing shards are named in one message, Git-LFS
-  /// pointers and incomplete downloads are recognised, an unsafe file name in the index is refused. Tensors in block
-  /// formats are accepted if the directory is a Moraine pack.
+  /// Opens and validates every shard. Throws Error(kBadFile): all missing and all incomplete or damaged shards are
+  /// named in one message, Git-LFS pointers are recognised, an unsafe file name in the index is refused. Tensors in
+  /// block formats are accepted if the directory is a Moraine pack.
   static Checkpoint open(const std::filesystem::path& directory);
 
   /// The same for tensors that lie in files of another format: `tensors` have distinct names and index `files`;
@@ -80,6 +80,7 @@ class Checkpoint {
   const std::filesystem::path& directory() const { return directory_; }
 
  private:
+  void add_files(const std::vector<std::string>& names, BlockFormats block_formats);
   void add_file(const std::filesystem::path& file, BlockFormats block_formats);
   void compare_with(const CheckpointIndex& index);
   void warn_about_unmapped(const CheckpointIndex& index, size_t n_mapped);

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "quant/dequantize.h"
 #include "quant/error.h"
 #include "quant/packed_matrix.h"
+#include "quant/quantize.h"
 
 namespace moraine::runtime {
 namespace {
@@ -25,6 +27,23 @@ std::vector<float> floats_of(std::span<const std::byte> bytes) {
   std::vector<float> values(bytes.size() / sizeof(float));
   std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
   return values;
+}
+
+/// Rows of a tensor → `out`; `values` is room for their f32 form.
+void pack_strip(DType stored, std::span<const std::byte> weight, std::span<const float> scales, DType type,
+                int64_t rows, int64_t cols, std::vector<float>& values, std::span<std::byte> out) {
+  const bool is_fp8 = stored == DType::kF8E4M3;
+  if (type == stored) {
+    return is_fp8 ? quant::pack_fp8(weight, scales, rows, cols, out)
+                  : quant::pack_matrix(type, weight, rows, cols, out);
+  }
+  values.resize(static_cast<size_t>(rows * cols));
+  if (is_fp8) {
+    quant::dequantize_fp8(weight, scales, rows, cols, values);
+  } else {
+    quant::dequantize_row(stored, weight, values);
+  }
+  quant::quantize_packed(type, values, rows, cols, out);
 }
 
 }  // namespace
@@ -136,18 +155,33 @@ DType kept_type(const CheckpointTensor& tensor) {
 }
 
 void pack_checkpoint_tensor(DType stored, std::span<const std::byte> weight, std::span<const std::byte> scale_inv,
-                            DType type, int64_t rows, int64_t cols, std::span<std::byte> out) {
-  if (stored == DType::kF8E4M3) {
-    const std::vector<float> scales = floats_of(scale_inv);  // [ceil(rows/128), ceil(cols/128)]
-    if (type == stored) return quant::pack_fp8(weight, scales, rows, cols, out);
-    std::vector<float> values(static_cast<size_t>(rows * cols));
-    quant::dequantize_fp8(weight, scales, rows, cols, values);
-    return quant::quantize_packed(type, values, rows, cols, out);
+                            DType type, int64_t rows, int64_t cols, std::span<std::byte> out, int64_t first_row) {
+  const bool is_fp8 = stored == DType::kF8E4M3;
+  const std::vector<float> scales = is_fp8 ? floats_of(scale_inv) : std::vector<float>{};
+  const int64_t squares = fp8_blocks(cols);
+  // In strips whose f32 form stays in the cache; what is kept as it is needs none.
+  const int64_t strip_rows = type == stored ? std::max<int64_t>(1, rows) : quant::kFp8Block;
+  std::vector<float> values;
+  for (int64_t row = 0; row < rows; row += strip_rows) {
+    const int64_t count = std::min(strip_rows, rows - row);
+    const uint64_t row_bytes = quant::row_bytes(stored, cols);
+    const auto source =
+        weight.subspan(static_cast<uint64_t>(row) * row_bytes, static_cast<uint64_t>(count) * row_bytes);
+    const auto strip_scales =
+        std::span(scales).subspan(is_fp8 ? static_cast<size_t>(row / quant::kFp8Block * squares) : 0,
+                                  is_fp8 ? static_cast<size_t>(fp8_blocks(count) * squares) : 0);
+    const auto target =
+        type == stored
+            ? out
+            : out.subspan(static_cast<uint64_t>(row / quant::kRowGroup) * quant::packed_group_bytes(type, cols),
+                          quant::packed_bytes(type, count, cols));
+    try {
+      pack_strip(stored, source, strip_scales, type, count, cols, values, target);
+    } catch (const quant::Error& error) {
+      if (first_row + row == 0) throw;
+      throw quant::Error(error.kind(), {.what = fmt::format("counted from row {}: {}", first_row + row, error.what())});
+    }
   }
-  if (type == stored) return quant::pack_matrix(type, weight, rows, cols, out);
-  std::vector<float> values(static_cast<size_t>(rows * cols));
-  quant::dequantize_row(stored, weight, values);
-  quant::quantize_packed(type, values, rows, cols, out);
 }
 
 }  // namespace moraine::runtime

@@ -54,10 +54,10 @@ quant::DType kept_type(quant::DType stored);
 quant::DType kept_type(const CheckpointTensor& tensor);
 
 /// The bytes of a CheckpointTensor [rows, cols] → a packed matrix of `type`: as stored if the types agree, else through
-/// f32. `scale_inv` is empty unless the stored type is F8_E4M3. Throws quant::Error(kBadFile) for NaN or infinite
-/// numbers.
+/// f32, of which 128 rows are in memory at a time. `scale_inv` is empty unless the stored type is F8_E4M3; `first_row`
+/// is the number of the first row, for messages. Throws quant::Error(kBadFile) for NaN or infinite numbers.
 void pack_checkpoint_tensor(quant::DType stored, std::span<const std::byte> weight,
                             std::span<const std::byte> scale_inv, quant::DType type, int64_t rows, int64_t cols,
-                            std::span<std::byte> out);
+                            std::span<std::byte> out, int64_t first_row = 0);
 
 }  // namespace moraine::runtime

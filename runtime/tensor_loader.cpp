@@ -122,12 +122,7 @@ void TensorLoader::load_matrix(const CheckpointTensor& tensor, DType type, int64
          }
          const auto target = out.subspan(static_cast<uint64_t>(first_row / quant::kRowGroup) * group_bytes,
                                          quant::packed_bytes(type, row_count, cols));
-         try {
-           pack_checkpoint_tensor(stored, piece, scales, type, row_count, cols, target);
-         } catch (const quant::Error& error) {
-           if (first_row == 0) throw;
-           throw quant::Error(error.kind(), {.what = fmt::format("counted from row {}: {}", first_row, error.what())});
-         }
+         pack_checkpoint_tensor(stored, piece, scales, type, row_count, cols, target, first_row);
        });
 }
 

@@ -61,7 +61,7 @@ Converter::Converter(ConvertOptions options)
   (void)runtime::ModelText::from_source(*source_, config_);
   destination_.emplace(options_.destination, identity(*source_, checkpoint_, options_.experts),
                        "the destination holds a conversion of another model or with another --experts");
-  if (!already_done()) destination_->check_space(total_bytes_, options_.free_bytes);
+  if (!already_done() && !options_.dry_run) check_space();
 }
 
 void Converter::advance(uint64_t bytes, const std::string& note) {
@@ -86,7 +86,7 @@ void Converter::run(const ConvertProgress& progress) {
       options_.destination,
       [&](const quant::TensorInfo& tensor, std::span<std::byte> bytes) { checkpoint_.read(tensor, bytes); },
       [&](uint64_t bytes, const std::string& note) { advance(bytes, note); }, pack);
-  for (const int layer : moe_layers_) pack.layers.push_back(convert_layer(layer));
+  pack.layers = convert_experts();
   pack.write(options_.destination);
   done_ = true;
 }
@@ -104,17 +104,22 @@ void Converter::copy_text_files(quant::PackIndex& pack) const {
   }
 }
 
-quant::PackedLayer Converter::convert_layer(int layer) {
+std::vector<quant::PackedLayer> Converter::convert_experts() {
+  ExpertFiles files{.directory = options_.destination, .layers = {}, .records_in_memory = records_in_memory()};
+  for (const int layer : moe_layers_) {
+    files.layers.push_back({.layer = layer,
+                            .layout = experts_.layouts[static_cast<size_t>(layer)],
+                            .n_experts = static_cast<int>(config_.n_routed_experts),
+                            .note = fmt::format("layer {} of {}", layer, moe_layers_.back())});
+  }
   const RecordReader reader(*experts_.records);
-  const ExpertFileTask task = {.directory = options_.destination,
-                               .layer = layer,
-                               .layout = experts_.layouts[static_cast<size_t>(layer)],
-                               .n_experts = static_cast<int>(config_.n_routed_experts),
-                               .threads = options_.threads,
-                               .note = fmt::format("layer {} of {}", layer, moe_layers_.back())};
-  return write_expert_file(
-      task, [&](int32_t expert) { return reader.read({.layer = layer, .expert = expert}); },
+  return write_expert_files(
+      files, [&](size_t index, int32_t expert) { return reader.read({.layer = moe_layers_[index], .expert = expert}); },
       [&](uint64_t bytes, const std::string& note) { advance(bytes, note); });
+}
+
+int Converter::records_in_memory() const {
+  return tools::records_in_memory(options_.threads, most_bytes_per_record(*experts_.records));
 }
 
 }  // namespace moraine::tools

@@ -22,8 +22,9 @@ struct ConvertOptions {
   std::filesystem::path source;
   std::filesystem::path destination;
   std::optional<quant::DType> experts;       ///< nothing: as stored
-  int threads = 1;                           ///< that make records; one more writes
+  int threads = 1;                           ///< cores that are to be kept busy
   uint64_t shard_bytes = uint64_t{4} << 30;  ///< resident tensors beyond this go into further files
+  bool dry_run = false;                      ///< too little room is no reason to refuse before check_space()
   FreeBytes free_bytes;                      ///< for tests; empty: statvfs
 };
 
@@ -47,6 +48,10 @@ class Converter {
   bool resumes() const { return destination_->resumes(); }
   uint64_t total_bytes() const { return total_bytes_; }
   const runtime::ExpertSource& experts() const { return experts_; }
+  const quant::Checkpoint& checkpoint() const { return checkpoint_; }
+
+  /// Throws quant::Error(kNotEnough) with the numbers if the disk has too little room.
+  void check_space() const { destination_->check_space(total_bytes_, options_.free_bytes); }
 
   /// Creates the destination and marks it as this conversion's. Throws quant::Error if it can't be written.
   void begin();
@@ -57,7 +62,8 @@ class Converter {
   /// What the pack's index says of its experts: the type asked for, or the first layer's.
   std::string expert_type() const;
   void copy_text_files(quant::PackIndex& pack) const;
-  quant::PackedLayer convert_layer(int layer);
+  std::vector<quant::PackedLayer> convert_experts();
+  int records_in_memory() const;
   void advance(uint64_t bytes, const std::string& note);
 
   ConvertOptions options_;

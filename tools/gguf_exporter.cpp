@@ -11,7 +11,9 @@
 #include "runtime/gguf_metadata.h"
 #include "runtime/weight_loader.h"
 #include "tools/engine_setup.h"
+#include "tools/pack_parts.h"
 #include "tools/record_reader.h"
+#include "tools/source_fingerprint.h"
 
 namespace moraine::tools {
 namespace {
@@ -119,8 +121,15 @@ void GgufExporter::run(const GgufProgress& progress) {
                   [&](int64_t layer, int32_t expert) {
                     return reader.read({.layer = static_cast<int32_t>(layer), .expert = expert});
                   },
-              .threads = options_.threads},
+              .records_in_memory = records_in_memory(options_.threads, 2 * most_bytes_per_record(*experts_.records)),
+              .identity = identity()},
              progress);
+}
+
+std::string GgufExporter::identity() const {
+  const auto name_of = [](std::optional<DType> type) { return type ? quant::dtype_name(*type) : "as stored"; };
+  return fmt::format("moraine-export 1 source {} experts {} resident {}", source_fingerprint(*source_, checkpoint_),
+                     name_of(options_.experts), name_of(options_.resident));
 }
 
 void GgufExporter::write_resident(size_t index, quant::GgufWriter& writer) const {

@@ -23,7 +23,7 @@ struct GgufExportOptions {
   std::filesystem::path destination;     ///< the new .gguf file
   std::optional<quant::DType> experts;   ///< nothing: as stored, FP8 as Q8_0
   std::optional<quant::DType> resident;  ///< of projections; nothing: as stored, FP8 as Q8_0
-  int threads = 1;                       ///< that make experts; one more writes
+  int threads = 1;                       ///< cores that are to be kept busy
   FreeBytes free_bytes;                  ///< for tests; empty: statvfs
 };
 
@@ -38,11 +38,14 @@ class GgufExporter {
 
   uint64_t total_bytes() const { return plan_.total_bytes; }
   const runtime::ExpertSource& experts() const { return experts_; }
-  /// Throws quant::Error; the file has its name only if all went well.
+  const quant::Checkpoint& checkpoint() const { return checkpoint_; }
+  /// Throws quant::Error; the file has its name only if all went well. Whatever ends it, run() again goes on where it
+  /// stood and the finished bytes are the same.
   void run(const GgufProgress& progress);
 
  private:
   void find_sources();
+  std::string identity() const;
   const quant::ExpertLayout& layout_of(int64_t layer) const;
   quant::DType type_of(const runtime::ResidentTensor& tensor) const;
   void write_resident(size_t index, quant::GgufWriter& writer) const;

@@ -1,16 +1,20 @@
 #include "tools/gguf_parts.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <future>
 
+#include "quant/checksum.h"
 #include "quant/error.h"
 #include "quant/quantize.h"
 #include "runtime/gguf_tensors.h"
 #include "runtime/rope.h"
 #include "tools/byte_size.h"
+#include "tools/export_journal.h"
 
 namespace moraine::tools {
 namespace {
@@ -100,29 +104,109 @@ std::vector<GgufEntry> expert_entries(int64_t layer, int64_t n_experts, const qu
   return entries;
 }
 
-/// Writes the stacks of a layer's experts, of which the first is tensor `first_tensor`.
-void write_experts(quant::GgufWriter& writer, size_t first_tensor, int64_t layer, int64_t n_experts,
-                   const GgufContent& content, const std::function<void(uint64_t bytes)>& advance) {
-  const quant::ExpertLayout layout = content.layout_of(layer);
-  // As in write_expert_file: side by side, written in order, no more in memory than there are threads.
-  const auto in_flight = static_cast<size_t>(std::max(1, content.threads));
-  std::deque<std::future<UnpackedExpert>> coming;
-  int32_t begun = 0;
-  for (int32_t expert = 0; expert < n_experts; ++expert) {
-    while (begun < n_experts && coming.size() < in_flight) {
-      coming.push_back(std::async(
-          std::launch::async, [&](int32_t e) { return unpack(layout, content.make_expert(layer, e)); }, begun++));
-    }
-    const UnpackedExpert unpacked = coming.front().get();
-    coming.pop_front();
+/// Bytes of a tensor.
+struct Range {
+  size_t tensor = 0;
+  uint64_t offset = 0;
+  uint64_t size_bytes = 0;
+};
+
+/// What is written and noted in the journal as one: a resident tensor, or an expert's three matrices.
+struct Part {
+  std::vector<Range> ranges;
+  int64_t layer = -1;  ///< of an expert
+  int32_t expert = 0;
+
+  uint64_t size_bytes() const {
     uint64_t bytes = 0;
-    for (size_t m = 0; m < unpacked.matrices.size(); ++m) {
-      const std::vector<std::byte>& matrix = unpacked.matrices[m];
-      writer.write(first_tensor + m, static_cast<uint64_t>(expert) * matrix.size(), matrix);
-      bytes += matrix.size();
-    }
-    advance(bytes);
+    for (const Range& range : ranges) bytes += range.size_bytes;
+    return bytes;
   }
+};
+
+/// All parts in the order in which they are written.
+std::vector<Part> parts_of(const GgufPlan& plan, const runtime::ModelConfig& config) {
+  std::vector<Part> parts;
+  for (size_t index = 0; index < plan.resident_count; ++index) {
+    parts.push_back({.ranges = {{index, 0, plan.entries[index].info.size_bytes}}});
+  }
+  size_t first_tensor = plan.resident_count;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    if (!config.is_moe_layer(layer)) continue;
+    for (int32_t expert = 0; expert < config.n_routed_experts; ++expert) {
+      Part part{.ranges = {}, .layer = layer, .expert = expert};
+      for (size_t m = 0; m < kStacks; ++m) {
+        const uint64_t bytes =
+            plan.entries[first_tensor + m].info.size_bytes / static_cast<uint64_t>(config.n_routed_experts);
+        part.ranges.push_back({first_tensor + m, static_cast<uint64_t>(expert) * bytes, bytes});
+      }
+      parts.push_back(std::move(part));
+    }
+    first_tensor += kStacks;
+  }
+  return parts;
+}
+
+/// XXH3-64 of a part's bytes as they stand in the file.
+uint64_t checksum_of(const Part& part, const quant::GgufWriter& writer) {
+  constexpr uint64_t kPieceBytes = 8u << 20;
+  quant::ChecksumStream stream;
+  std::vector<std::byte> piece;
+  for (const Range& range : part.ranges) {
+    for (uint64_t done = 0; done < range.size_bytes; done += piece.size()) {
+      piece.resize(std::min(kPieceBytes, range.size_bytes - done));
+      writer.read(range.tensor, range.offset + done, piece);
+      stream.update(piece);
+    }
+  }
+  return stream.digest();
+}
+
+/// Makes the experts of parts [first, end) side by side and hands them out in order.
+class UnpackedInOrder {
+ public:
+  UnpackedInOrder(const std::vector<Part>& parts, size_t first, const GgufContent& content)
+      : parts_(parts), next_(first), content_(content) {}
+
+  UnpackedExpert next() {
+    while (next_ < parts_.size() && coming_.size() < static_cast<size_t>(std::max(1, content_.records_in_memory))) {
+      coming_.push_back(std::async(
+          std::launch::async,
+          [&content = content_](int64_t layer, int32_t expert) {
+            return unpack(content.layout_of(layer), content.make_expert(layer, expert));
+          },
+          parts_[next_].layer, parts_[next_].expert));
+      ++next_;
+    }
+    UnpackedExpert expert = coming_.front().get();
+    coming_.pop_front();
+    return expert;
+  }
+
+ private:
+  const std::vector<Part>& parts_;
+  size_t next_;
+  const GgufContent& content_;
+  std::deque<std::future<UnpackedExpert>> coming_;  // a future of std::async waits for its thread when destroyed
+};
+
+/// Leading parts that an earlier run wrote: those in the journal whose bytes are still the ones that were written.
+size_t recognise_parts(const std::vector<Part>& parts, quant::GgufWriter& writer, ExportJournal& journal,
+                       const std::function<void(const Part&)>& advance) {
+  size_t known = 0;
+  const size_t noted = writer.continues() ? std::min(parts.size(), journal.checksums().size()) : 0;
+  while (known < noted && checksum_of(parts[known], writer) == journal.checksums()[known]) {
+    for (const Range& range : parts[known].ranges) writer.keep(range.tensor, range.size_bytes);
+    advance(parts[known++]);
+  }
+  journal.keep(known);
+  return known;
+}
+
+/// Bytes that a file takes on the disk, 0 if it does not exist: holes take none.
+uint64_t allocated_bytes(const std::filesystem::path& file) {
+  struct stat status {};
+  return ::stat(file.c_str(), &status) == 0 ? static_cast<uint64_t>(status.st_blocks) * 512 : 0;
 }
 
 }  // namespace
@@ -161,25 +245,33 @@ void write_gguf(const std::filesystem::path& file, const quant::GgufWriter::Meta
                 const runtime::ModelConfig& config, const GgufContent& content, const GgufProgress& progress) {
   std::vector<quant::TensorInfo> tensors;
   for (const GgufEntry& entry : plan.entries) tensors.push_back(entry.info);
+  ExportJournal journal(file, content.identity);
   quant::GgufWriter writer(file, metadata, std::move(tensors));
   uint64_t done_bytes = 0;
-  const auto advance = [&](uint64_t bytes, const std::string& note) {
-    done_bytes += bytes;
+  const auto advance = [&](const Part& part) {
+    done_bytes += part.size_bytes();
+    const std::string note = part.layer < 0 ? std::string("resident tensors")
+                                            : fmt::format("layer {} of {}", part.layer, config.num_hidden_layers - 1);
     if (progress) progress(done_bytes, plan.total_bytes, note);
   };
-  for (size_t index = 0; index < plan.resident_count; ++index) {
-    content.write_resident(index, writer);
-    advance(plan.entries[index].info.size_bytes, "resident tensors");
-  }
-  size_t first_tensor = plan.resident_count;
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    if (!config.is_moe_layer(layer)) continue;
-    const std::string note = fmt::format("layer {} of {}", layer, config.num_hidden_layers - 1);
-    write_experts(writer, first_tensor, layer, config.n_routed_experts, content,
-                  [&](uint64_t bytes) { advance(bytes, note); });
-    first_tensor += kStacks;
+  const std::vector<Part> parts = parts_of(plan, config);
+  const size_t known = recognise_parts(parts, writer, journal, advance);
+  UnpackedInOrder experts(parts, std::max(known, plan.resident_count), content);
+  for (size_t index = known; index < parts.size(); ++index) {
+    const Part& part = parts[index];
+    if (part.layer < 0) {
+      content.write_resident(index, writer);
+    } else {
+      const UnpackedExpert expert = experts.next();
+      for (size_t m = 0; m < kStacks; ++m) {
+        writer.write(part.ranges[m].tensor, part.ranges[m].offset, expert.matrices[m]);
+      }
+    }
+    journal.append(checksum_of(part, writer));
+    advance(part);
   }
   writer.finish();
+  journal.remove();
 }
 
 void check_gguf_destination(const std::filesystem::path& file, uint64_t size_bytes, const FreeBytes& free_bytes) {
@@ -189,6 +281,9 @@ void check_gguf_destination(const std::filesystem::path& file, uint64_t size_byt
                        {.what = "the destination exists", .file = file, .action = "choose a new name, or remove it"});
   }
   const std::filesystem::path folder = file.parent_path().empty() ? "." : file.parent_path();
+  std::filesystem::path part_file = file;
+  part_file += ".part";
+  size_bytes -= std::min(size_bytes, allocated_bytes(part_file));
   const uint64_t room_bytes = free_bytes ? free_bytes(folder) : free_disk_bytes(folder);
   if (room_bytes >= size_bytes) return;
   throw quant::Error(quant::ErrorKind::kNotEnough,

@@ -52,16 +52,19 @@ struct GgufContent {
   GgufLayoutOf layout_of;
   /// The record of an expert; called from several threads.
   std::function<quant::AlignedBuffer(int64_t layer, int32_t expert)> make_expert;
-  int threads = 1;  ///< that make records; no more than as many are in memory
+  int records_in_memory = 1;  ///< that are being made, one thread each, or wait to be written
+  std::string identity;       ///< a line that tells these numbers from others of the same types and shapes
 };
 
 using GgufProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes, const std::string& note)>;
 
-/// Writes the whole file. Throws quant::Error; the file has its name only if all went well.
+/// Writes the whole file, going on where an earlier run stood. Throws quant::Error; the file has its name only if all
+/// went well, and what is written is kept.
 void write_gguf(const std::filesystem::path& file, const quant::GgufWriter::Metadata& metadata, const GgufPlan& plan,
                 const runtime::ModelConfig& config, const GgufContent& content, const GgufProgress& progress);
 
-/// Refuses a destination that exists (quant::Error kUsage) or has no room for the file (kNotEnough). `free_bytes` is
+/// Refuses a destination that exists (quant::Error kUsage) or has no room for what an interrupted run has not written
+/// yet (kNotEnough). `free_bytes` is
 /// for tests; empty: statvfs.
 void check_gguf_destination(const std::filesystem::path& file, uint64_t size_bytes, const FreeBytes& free_bytes);
 

@@ -8,6 +8,7 @@
 #include "quant/packed_matrix.h"
 #include "runtime/gguf_metadata.h"
 #include "runtime/model_source.h"
+#include "tools/pack_parts.h"
 
 namespace moraine::tools {
 namespace {
@@ -85,7 +86,8 @@ void GgufSynthesizer::run(const SynthProgress& progress) {
                   [&](int64_t layer, int32_t expert) {
                     return make_synth_record(options_.seed, layout_, static_cast<int>(layer), expert);
                   },
-              .threads = options_.threads},
+              .records_in_memory = records_in_memory(options_.threads, 2 * layout_.record_bytes),
+              .identity = fmt::format("moraine-synth 1 preset {} seed {}", options_.preset, options_.seed)},
              progress);
 }
 

@@ -12,8 +12,8 @@ namespace moraine::tools {
 
 /// Writes one GGUF file of a published model's shapes with random weights, for measuring other programs and this one on
 /// the same model. Tensors and keys are those of files converted since autumn 2025; the tokenizer is the embedded
-/// model's, filled up with unused tokens. The same options give the same bytes. It can't be continued: the file has its
-/// name only when it is whole.
+/// model's, filled up with unused tokens. The same options give the same bytes; whatever ends it, run() again goes
+/// on where it stood.
 class GgufSynthesizer {
  public:
   /// Plans and looks at the destination; writes nothing. Throws quant::Error: kUsage for options that make no sense or

@@ -6,6 +6,7 @@
 #include <deque>
 #include <future>
 #include <memory>
+#include <optional>
 
 #include "quant/checksum.h"
 #include "quant/file_io.h"
@@ -15,6 +16,57 @@
 namespace moraine::tools {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+/// Makes the missing records of all layers side by side and hands them out in order. Futures of std::async wait for
+/// their thread when destroyed, so nothing outlives an exception.
+class RecordsInOrder {
+ public:
+  RecordsInOrder(const ExpertFiles& files, const MakeRecord& make)
+      : files_(files), make_(make), writers_(files.layers.size()) {}
+
+  /// The writer of a layer, opened when it is first asked for: it looks at what an earlier run left.
+  quant::ExpertFileWriter& writer_of(size_t index) {
+    if (writers_[index] == nullptr) {
+      const ExpertFileTask& task = files_.layers[index];
+      writers_[index] =
+          std::make_unique<quant::ExpertFileWriter>(files_.directory, task.layer, task.layout, task.n_experts);
+    }
+    return *writers_[index];
+  }
+  void close_writer_of(size_t index) { writers_[index].reset(); }
+
+  quant::AlignedBuffer next() {
+    while (coming_.size() < static_cast<size_t>(std::max(1, files_.records_in_memory)) && begin_one()) {
+    }
+    quant::AlignedBuffer record = coming_.front().get();
+    coming_.pop_front();
+    return record;
+  }
+
+ private:
+  /// False if all records are begun.
+  bool begin_one() {
+    for (; layer_ < files_.layers.size(); ++layer_, expert_.reset()) {
+      if (!expert_) expert_ = writer_of(layer_).next_expert();
+      if (*expert_ == files_.layers[layer_].n_experts) continue;
+      coming_.push_back(std::async(std::launch::async, make_, layer_, *expert_));
+      ++*expert_;
+      return true;
+    }
+    return false;
+  }
+
+  const ExpertFiles& files_;
+  const MakeRecord& make_;
+  std::vector<std::unique_ptr<quant::ExpertFileWriter>> writers_;  // [files.layers.size()], null before and after use
+  std::deque<std::future<quant::AlignedBuffer>> coming_;
+  size_t layer_ = 0;               // of the record that is begun next
+  std::optional<int32_t> expert_;  // likewise; nothing: its writer was not asked yet
+};
+
+}  // namespace
 
 ResidentShards::ResidentShards(std::vector<quant::TensorInfo> tensors, uint64_t shard_bytes) {
   uint64_t in_shard_bytes = 0;
@@ -49,12 +101,20 @@ void ResidentShards::write_file(size_t index, const fs::path& directory, const F
   if (!fs::exists(file, ignored)) {
     writer = std::make_unique<quant::SafetensorsWriter>(file, shards_[index], quant::BlockFormats::kAllowed);
   }
-  for (const quant::TensorInfo& tensor : shards_[index]) {
-    std::vector<std::byte> bytes(tensor.size_bytes);
-    fill(tensor, bytes);
+  const auto filled = [&](const quant::TensorInfo* tensor) {
+    std::vector<std::byte> bytes(tensor->size_bytes);
+    fill(*tensor, bytes);
+    return bytes;
+  };
+  // The next tensor is read while one is written: no more than two are in memory.
+  const std::vector<quant::TensorInfo>& tensors = shards_[index];
+  std::future<std::vector<std::byte>> coming = std::async(std::launch::async, filled, &tensors.front());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const std::vector<std::byte> bytes = coming.get();
+    if (i + 1 < tensors.size()) coming = std::async(std::launch::async, filled, &tensors[i + 1]);
     if (writer) writer->write(bytes);
-    pack.tensor_checksums.emplace_back(tensor.name, quant::checksum(bytes));
-    advance(tensor.size_bytes, "resident tensors");
+    pack.tensor_checksums.emplace_back(tensors[i].name, quant::checksum(bytes));
+    advance(tensors[i].size_bytes, "resident tensors");
   }
   if (writer) writer->finish();
   pack.file_checksums.emplace_back(file_name(index), file_checksum(file));
@@ -72,27 +132,29 @@ void ResidentShards::write_index(const fs::path& directory, quant::PackIndex& pa
   pack.file_checksums.emplace_back(kName, quant::checksum(std::as_bytes(std::span(text))));
 }
 
-quant::PackedLayer write_expert_file(const ExpertFileTask& task,
-                                     const std::function<quant::AlignedBuffer(int32_t expert)>& make,
-                                     const PackAdvance& advance) {
-  quant::ExpertFileWriter writer(task.directory, task.layer, task.layout, task.n_experts);
-  int32_t begun = writer.next_expert();
-  advance(task.layout.record_bytes * static_cast<uint64_t>(begun), task.note);
+int records_in_memory(int threads, uint64_t bytes_of_each) {
+  constexpr int kBeyondCores = 2;
+  constexpr uint64_t kMostBytes = uint64_t{6} << 30;
+  const uint64_t most = std::max<uint64_t>(1, kMostBytes / std::max<uint64_t>(1, bytes_of_each));
+  return static_cast<int>(std::min<uint64_t>(static_cast<uint64_t>(std::max(1, threads) + kBeyondCores), most));
+}
 
-  const auto in_flight = static_cast<size_t>(std::max(1, task.threads));
-  // Records are made side by side and written in order; no more than `in_flight` are in memory. Futures of std::async
-  // wait for their thread when destroyed, so nothing outlives an exception.
-  std::deque<std::future<quant::AlignedBuffer>> coming;
-  while (!writer.has_all()) {
-    while (begun < task.n_experts && coming.size() < in_flight) {
-      coming.push_back(std::async(std::launch::async, make, begun++));
+std::vector<quant::PackedLayer> write_expert_files(const ExpertFiles& files, const MakeRecord& make,
+                                                   const PackAdvance& advance) {
+  RecordsInOrder records(files, make);
+  std::vector<quant::PackedLayer> layers;
+  for (size_t index = 0; index < files.layers.size(); ++index) {
+    const ExpertFileTask& task = files.layers[index];
+    quant::ExpertFileWriter& writer = records.writer_of(index);
+    advance(task.layout.record_bytes * static_cast<uint64_t>(writer.next_expert()), task.note);
+    while (!writer.has_all()) {
+      writer.append(records.next().span());
+      advance(task.layout.record_bytes, task.note);
     }
-    const quant::AlignedBuffer record = coming.front().get();
-    coming.pop_front();
-    writer.append(record.span());
-    advance(task.layout.record_bytes, task.note);
+    layers.push_back(writer.finish());
+    records.close_writer_of(index);
   }
-  return writer.finish();
+  return layers;
 }
 
 }  // namespace moraine::tools

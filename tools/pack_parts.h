@@ -43,18 +43,29 @@ class ResidentShards {
 
 /// One MoE layer of a pack to be written.
 struct ExpertFileTask {
-  std::filesystem::path directory;
   int layer = 0;
   quant::ExpertLayout layout;
   int n_experts = 0;
-  int threads = 1;   ///< that make records; no more than as many are in memory
-  std::string note;  ///< for `advance`
+  std::string note;  ///< for PackAdvance
 };
 
-/// Writes the layer's expert file, going on where an earlier run stood. `make` gives the record of an expert; it is
-/// called from several threads. Throws quant::Error.
-quant::PackedLayer write_expert_file(const ExpertFileTask& task,
-                                     const std::function<quant::AlignedBuffer(int32_t expert)>& make,
-                                     const PackAdvance& advance);
+/// All expert files of a pack. Records are made side by side, across the ends of layers, and written in order.
+struct ExpertFiles {
+  std::filesystem::path directory;
+  std::vector<ExpertFileTask> layers;
+  int records_in_memory = 1;  ///< that are being made, one thread each, or wait to be written
+};
+
+/// Gives the record of an expert of the layer `layers[layer_index]`.
+using MakeRecord = std::function<quant::AlignedBuffer(size_t layer_index, int32_t expert)>;
+
+/// Writes the files, going on where an earlier run stood. `make` is called from several threads. Throws quant::Error.
+std::vector<quant::PackedLayer> write_expert_files(const ExpertFiles& files, const MakeRecord& make,
+                                                   const PackAdvance& advance);
+
+/// How many records may be in memory so that `threads` cores stay busy: a few more than cores, because a record that is
+/// being read or written keeps none busy; fewer if their bytes would go beyond 6 GiB. `bytes_of_each`: of a record and
+/// of what it is made of.
+int records_in_memory(int threads, uint64_t bytes_of_each);
 
 }  // namespace moraine::tools

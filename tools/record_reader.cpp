@@ -28,6 +28,16 @@ quant::AlignedBuffer RecordReader::read(offload::ExpertId id) const {
   return record;
 }
 
+uint64_t most_bytes_per_record(const offload::ExpertRecordSource& source) {
+  constexpr uint64_t kStripBytes = 4u << 20;
+  if (source.experts().empty()) return 0;
+  uint64_t raw_bytes = 0;
+  if (!source.reads_in_place()) {
+    for (const offload::Extent& extent : source.extents(source.experts().front())) raw_bytes += extent.size_bytes;
+  }
+  return source.max_record_bytes() + raw_bytes + kStripBytes;
+}
+
 uint64_t file_checksum(const std::filesystem::path& file, const std::function<void(uint64_t)>& on_bytes) {
   constexpr uint64_t kPieceBytes = 8u << 20;
   const quant::UniqueFd descriptor = quant::open_for_read(file);

@@ -25,6 +25,10 @@ class RecordReader {
   std::vector<quant::UniqueFd> descriptors_;  // [source.files().size()]
 };
 
+/// Bytes that RecordReader::read() takes while it makes a record, of the largest one: the record, what it is made of, a
+/// strip of it as f32.
+uint64_t most_bytes_per_record(const offload::ExpertRecordSource& source);
+
 /// XXH3-64 of a whole file, read in pieces. `on_bytes` hears of each piece's size.
 uint64_t file_checksum(const std::filesystem::path& file, const std::function<void(uint64_t)>& on_bytes = {});
 

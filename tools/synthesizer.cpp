@@ -149,16 +149,21 @@ void Synthesizer::run(const SynthProgress& progress) {
       options_.destination,
       [&](const quant::TensorInfo& tensor, std::span<std::byte> bytes) { fill_resident(tensor, bytes); }, advance,
       pack);
+  ExpertFiles files{.directory = options_.destination,
+                    .layers = {},
+                    .records_in_memory = records_in_memory(options_.threads, layout_.record_bytes)};
   for (int64_t layer = config_.first_k_dense_replace; layer < config_.num_hidden_layers; ++layer) {
-    const ExpertFileTask task = {.directory = options_.destination,
-                                 .layer = static_cast<int>(layer),
-                                 .layout = layout_,
-                                 .n_experts = static_cast<int>(config_.n_routed_experts),
-                                 .threads = options_.threads,
-                                 .note = fmt::format("layer {} of {}", layer, config_.num_hidden_layers - 1)};
-    pack.layers.push_back(write_expert_file(
-        task, [&](int32_t expert) { return make_synth_record(options_.seed, layout_, task.layer, expert); }, advance));
+    files.layers.push_back({.layer = static_cast<int>(layer),
+                            .layout = layout_,
+                            .n_experts = static_cast<int>(config_.n_routed_experts),
+                            .note = fmt::format("layer {} of {}", layer, config_.num_hidden_layers - 1)});
   }
+  pack.layers = write_expert_files(
+      files,
+      [&](size_t index, int32_t expert) {
+        return make_synth_record(options_.seed, layout_, files.layers[index].layer, expert);
+      },
+      advance);
   pack.write(options_.destination);
   done_ = true;
 }

@@ -113,13 +113,29 @@ TEST_F(ShardedCheckpoint, NamesAllMissingShards) {
   expect_refused({dir_.path().string(), "2 of 4", "missing: x.safetensors, y.safetensors", "finish the download"});
 }
 
-TEST_F(ShardedCheckpoint, CutsALongListOfMissingShards) {
-  std::string weight_map;
-  for (int i = 1; i <= 163; ++i) {
-    weight_map += fmt::format(R"({}"t{}": "model-{:05}-of-000163.safetensors")", i == 1 ? "" : ",", i, i);
-  }
-  write_index(weight_map);
-  expect_refused({"163 of 163", "model-00001-of-000163", "model-00020-of-000163.safetensors and 143 more"});
+TEST_F(ShardedCheckpoint, NamesEveryShardOfTheLargestModelsAndCutsWhatIsLonger) {
+  const auto write_index_of = [&](int files) {
+    std::string weight_map;
+    for (int i = 1; i <= files; ++i) {
+      weight_map += fmt::format(R"({}"t{}": "model-{:05}-of-000163.safetensors")", i == 1 ? "" : ",", i, i);
+    }
+    write_index(weight_map);
+  };
+  write_index_of(163);
+  expect_refused({"163 of 163", "model-00001-of-000163", "model-00077-of-000163", "model-00163-of-000163.safetensors"});
+  write_index_of(1200);
+  expect_refused({"1200 of 1200", "model-01000-of-000163.safetensors and 200 more"});
+}
+
+TEST_F(ShardedCheckpoint, NamesAllIncompleteShardsBesideTheMissingOnes) {
+  const std::string first = one_tensor("a", "abc"), second = one_tensor("b", "defg");
+  dir_.write("model-1.safetensors", std::string_view(first).substr(0, first.size() - 1));
+  dir_.write("model-2.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n");
+  expect_refused({"2 of 2 model files are incomplete or damaged: model-1.safetensors: the file is truncated",
+                  fmt::format("got {} bytes", first.size() - 1), "; model-2.safetensors: ", "Git-LFS pointer"});
+  write_index(R"("a": "model-1.safetensors", "b": "model-2.safetensors", "c": "x.safetensors")");
+  expect_refused({"1 of 3 model files are missing: x.safetensors; 2 of 3", "model-1.safetensors: the file is truncated",
+                  "model-2.safetensors: "});
 }
 
 TEST_F(ShardedCheckpoint, ADanglingLinkIsAMissingShard) {

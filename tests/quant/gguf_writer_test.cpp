@@ -51,10 +51,40 @@ TEST(GgufWriter, WritesWhatTheReaderReads) {
   EXPECT_EQ(file.substr(gguf.tensors()[1].offset, matrix.size()), matrix);
 }
 
-TEST(GgufWriter, LeavesNothingBehindIfItIsNotFinished) {
+TEST(GgufWriter, TakesUpWhatAnInterruptedOneLeft) {
   const TempDir dir;
-  { GgufWriter writer(dir / "m.gguf", {}, {{.name = "v", .dtype = DType::kF32, .shape = {3}, .size_bytes = 12}}); }
-  EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+  const GgufWriter::Metadata metadata = {{"k", GgufValue::u32(1)}};
+  const std::vector<TensorInfo> tensors = {{.name = "v", .dtype = DType::kF32, .shape = {3}, .size_bytes = 12},
+                                           {.name = "w", .dtype = DType::kF32, .shape = {1}, .size_bytes = 4}};
+  {
+    GgufWriter writer(dir / "m.gguf", metadata, tensors);
+    EXPECT_FALSE(writer.continues());
+    writer.write(0, 0, bytes_of("0123456789ab"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(dir / "m.gguf"));
+  {
+    GgufWriter writer(dir / "m.gguf", metadata, tensors);
+    EXPECT_TRUE(writer.continues());
+    std::string found(12, '?');
+    writer.read(0, 0, std::as_writable_bytes(std::span(found)));
+    EXPECT_EQ(found, "0123456789ab");
+    writer.keep(0, 12);
+    writer.write(1, 0, bytes_of("wxyz"));
+    writer.finish();
+  }
+  EXPECT_FALSE(std::filesystem::exists(dir / "m.gguf.part"));
+  const Gguf gguf = Gguf::open(dir / "m.gguf");
+  const std::string file = testing::file_content(dir / "m.gguf");
+  EXPECT_EQ(file.substr(gguf.tensors()[0].offset, 12), "0123456789ab");
+  EXPECT_EQ(file.substr(gguf.tensors()[1].offset, 4), "wxyz");
+
+  // Other metadata: nothing of the old bytes is left.
+  { GgufWriter(dir / "n.gguf", metadata, tensors).write(0, 0, bytes_of("0123456789ab")); }
+  const GgufWriter other(dir / "n.gguf", {{"k", GgufValue::u32(2)}}, tensors);
+  EXPECT_FALSE(other.continues());
+  std::string found(12, '?');
+  other.read(0, 0, std::as_writable_bytes(std::span(found)));
+  EXPECT_EQ(found, std::string(12, '\0'));
 }
 
 TEST(GgufWriter, RefusesWhatNoReaderTakes) {

@@ -4,12 +4,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "quant/block_formats.h"
+#include "quant/checksum.h"
 #include "quant/dequantize.h"
 #include "quant/distortion.h"
+#include "quant/quantize_affine.h"
+#include "quant/quantize_block.h"
+#include "quant/quantize_signed.h"
 #include "support/expect_error.h"
 #include "support/random_values.h"
 
@@ -244,6 +249,70 @@ TEST(Quantize, PlainTypesRound) {
   EXPECT_EQ(through(DType::kF32, values), values);
   EXPECT_EQ(through(DType::kF16, values)[1], 1.0f);
   EXPECT_EQ(through(DType::kBF16, values)[2], -3.25f);
+}
+
+/// Weights of all sizes without a call to the math library, which is not the same everywhere: sums of four random
+/// numbers times 2^-6 … 2^5, some blocks of zeros, of one value, and of numbers near f16's smallest and largest.
+std::vector<float> portable_weights(size_t count) {
+  std::vector<float> values(count);
+  uint64_t state = 88172645463325252u;  // xorshift64, Marsaglia 2003
+  const auto next = [&] {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return static_cast<float>(static_cast<int32_t>(state >> 40 & 0xffff) - 0x8000);
+  };
+  for (size_t i = 0; i < count; ++i) {
+    const size_t block = i / 256;
+    float scale = std::ldexp(1.0f, static_cast<int>(block % 12) - 6 - 17);
+    if (block % 13 == 1) scale = i % 256 / 32 % 2 == 0 ? 0.0f : scale;
+    if (block % 13 == 2) scale = 0x1p-40f;
+    if (block % 13 == 3) scale = 0x1p-4f;
+    values[i] = (next() + next() + next() + next()) * scale;
+    if (block % 13 == 4) values[i] = 0.75f;
+    if (block % 13 == 5) values[i] = std::abs(values[i]);
+    if (block % 13 == 6) values[i] = -std::abs(values[i]);
+  }
+  return values;
+}
+
+/// Packs that exist were made with these bytes, and an interrupted conversion goes on with another build: they may only
+/// change with a reason. XXH3-64 of what the scalar quantizers wrote before eight groups were done side by side.
+TEST(Quantize, TheBytesAreAsEver) {
+  const std::pair<DType, uint64_t> sums[] = {
+      {DType::kQ8_0, 0xf5dcaa882416b391u},   {DType::kQ4_0, 0x2f03ff14c245ab99u},
+      {DType::kQ4_1, 0xfac7b63ff9006cfbu},   {DType::kQ5_0, 0xa8edc01750b11b3cu},
+      {DType::kQ5_1, 0x5288c07eadaed8a7u},   {DType::kQ2_K, 0x90cf72c48d4ebec1u},
+      {DType::kQ3_K, 0xe6a4efaec41016aau},   {DType::kQ4_K, 0x0994c4de777844afu},
+      {DType::kQ5_K, 0x629002555aac977cu},   {DType::kQ6_K, 0x64259d4705f5d45cu},
+      {DType::kIQ4_NL, 0x84019e8a2491eaa0u}, {DType::kIQ4_XS, 0x488b1fbf5a90bab6u}};
+  const std::vector<float> values = portable_weights(1 << 16);
+  for (const auto& [type, sum] : sums) {
+    std::vector<std::byte> blocks(row_bytes(type, static_cast<int64_t>(values.size())));
+    quantize_row(type, values, blocks);
+    EXPECT_EQ(checksum_text(checksum(blocks)), checksum_text(sum)) << dtype_name(type);
+  }
+}
+
+template <class Quantizer, typename Block>
+void expect_same_bytes_without_avx2(Block, const char* name) {
+  const std::vector<float> values = portable_weights(1 << 14);
+  for (size_t begin = 0; begin < values.size(); begin += Block::kElements) {
+    Block plain, widest;
+    ASSERT_TRUE(Quantizer::quantize(values.data() + begin, plain));
+    ASSERT_TRUE(quantize_block(values.data() + begin, widest));
+    ASSERT_EQ(std::memcmp(&plain, &widest, sizeof(Block)), 0) << name << " at " << begin;
+  }
+}
+
+TEST(Quantize, EveryInstructionSetWritesTheSameBytes) {
+  using namespace quantize_detail;
+  expect_same_bytes_without_avx2<QuantizerQ2_K>(BlockQ2_K{}, "Q2_K");
+  expect_same_bytes_without_avx2<QuantizerQ3_K>(BlockQ3_K{}, "Q3_K");
+  expect_same_bytes_without_avx2<QuantizerQ4_K>(BlockQ4_K{}, "Q4_K");
+  expect_same_bytes_without_avx2<QuantizerQ5_K>(BlockQ5_K{}, "Q5_K");
+  expect_same_bytes_without_avx2<QuantizerQ6_K>(BlockQ6_K{}, "Q6_K");
+  expect_same_bytes_without_avx2<QuantizerIQ4_XS>(BlockIQ4_XS{}, "IQ4_XS");
 }
 
 TEST(Quantize, RowBytes) {

@@ -166,6 +166,67 @@ TEST_F(GgufExporterTest, VerifyNamesAScaleThatIsNoNumber) {
   EXPECT_NE(report.faults[0].find("NaN or infinite"), std::string::npos) << report.faults[0];
 }
 
+/// A crash at some point of an export.
+struct Crash {};
+
+TEST_F(GgufExporterTest, InterruptedAnywhereItGoesOnAndTheBytesAreTheSame) {
+  fs::create_directory(directory_ / "source");
+  testing::write_small_model(directory_ / "source");
+  GgufExportOptions wanted = options(directory_ / "source", "whole.gguf");
+  wanted.experts = DType::kQ8_0;
+  GgufExporter(wanted).run({});
+  const std::string expected = testing::file_content(wanted.destination);
+
+  wanted.destination = directory_ / "again.gguf";
+  int crashes = 0;
+  for (int steps = 1;; steps += 3) {
+    try {
+      int step = 0;
+      GgufExporter(wanted).run([&](uint64_t, uint64_t, const std::string&) {
+        if (++step == steps) throw Crash();
+      });
+      break;
+    } catch (const Crash&) {
+      ++crashes;
+    }
+  }
+  EXPECT_GT(crashes, 5);
+  EXPECT_EQ(testing::file_content(wanted.destination), expected);
+  EXPECT_FALSE(fs::exists(directory_ / "again.gguf.part"));
+  EXPECT_FALSE(fs::exists(directory_ / "again.gguf.journal"));
+}
+
+TEST_F(GgufExporterTest, DamagedPartsAndOtherSourcesAreNotContinued) {
+  fs::create_directory(directory_ / "source");
+  testing::write_small_model(directory_ / "source");
+  GgufExportOptions wanted = options(directory_ / "source", "a.gguf");
+  const auto crash_late = [&] {
+    int step = 0;
+    EXPECT_THROW(GgufExporter(wanted).run([&](uint64_t, uint64_t, const std::string&) {
+      if (++step == 30) throw Crash();
+    }),
+                 Crash);
+  };
+  crash_late();
+  // The bytes of the last parts never reached the disk, as after a power failure.
+  const uint64_t size_bytes = fs::file_size(directory_ / "a.gguf.part");
+  fs::resize_file(directory_ / "a.gguf.part", size_bytes / 3);
+  fs::resize_file(directory_ / "a.gguf.part", size_bytes);
+  GgufExporter(wanted).run({});
+  const std::string whole = testing::file_content(wanted.destination);
+  fs::remove(wanted.destination);
+
+  crash_late();
+  testing::write_small_model(directory_ / "source", /*other_weights=*/true);
+  GgufExporter(wanted).run({});
+  const std::string other = testing::file_content(wanted.destination);
+  fs::remove(wanted.destination);
+  EXPECT_NE(other, whole);
+  EXPECT_EQ(other.size(), whole.size());
+  GgufExporter(wanted).run({});
+  EXPECT_EQ(testing::file_content(wanted.destination), other);
+}
+
 TEST_F(GgufExporterTest, RefusesWhatItCannotDo) {
   GgufExportOptions wanted = options(testing::tiny_r1(), "out.gguf");
   wanted.experts = DType::kF8E4M3;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <thread>
 
 #include "quant/checksum.h"
 #include "support/temp_dir.h"
@@ -61,31 +63,94 @@ TEST(ResidentShards, AFileThatIsThereIsNotWrittenAgain) {
   EXPECT_EQ(second.file_checksums, first.file_checksums);
 }
 
-TEST(ExpertFile, RecordsLieInOrderWhoeverMadeThemFirst) {
-  const TempDir dir;
+/// Two layers of 20 records of which some three are in memory at a time.
+ExpertFiles two_layers(const TempDir& dir) {
   const auto layout = quant::ExpertLayout::make(quant::DType::kQ8_0, 32, 32);
+  return {.directory = dir.path(),
+          .layers = {{.layer = 3, .layout = layout, .n_experts = 20, .note = "layer 3"},
+                     {.layer = 4, .layout = layout, .n_experts = 20, .note = "layer 4"}},
+          .records_in_memory = 3};
+}
+
+void ignore_progress(uint64_t, const std::string&) {}
+
+TEST(ExpertFiles, RecordsLieInOrderWhoeverMadeThemFirst) {
+  const TempDir dir;
+  const ExpertFiles files = two_layers(dir);
+  const uint64_t record_bytes = files.layers[0].layout.record_bytes;
   std::atomic<int> in_memory = 0, most = 0;
-  const ExpertFileTask task = {
-      .directory = dir.path(), .layer = 3, .layout = layout, .n_experts = 20, .threads = 3, .note = "layer 3"};
-  const auto make = [&](int32_t expert) {
+  const auto make = [&](size_t index, int32_t expert) {
     most = std::max(most.load(), ++in_memory);
-    quant::AlignedBuffer record(layout.record_bytes);
-    record.data()[0] = static_cast<std::byte>(expert);
+    if (expert % 2 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    quant::AlignedBuffer record(record_bytes);
+    record.data()[0] = static_cast<std::byte>(100 * index + static_cast<size_t>(expert));
     --in_memory;
     return record;
   };
   uint64_t advanced_bytes = 0;
-  const quant::PackedLayer layer =
-      write_expert_file(task, make, [&](uint64_t bytes, const std::string&) { advanced_bytes += bytes; });
+  const auto layers =
+      write_expert_files(files, make, [&](uint64_t bytes, const std::string&) { advanced_bytes += bytes; });
   EXPECT_LE(most, 3);
-  EXPECT_EQ(advanced_bytes, 20 * layout.record_bytes);
-  EXPECT_EQ(layer.checksums.size(), 20u);
-  const std::string file = testing::file_content(dir / layer.file);
-  for (size_t e = 0; e < 20; ++e) EXPECT_EQ(file[e * layout.record_bytes], static_cast<char>(e));
+  EXPECT_EQ(advanced_bytes, 40 * record_bytes);
+  ASSERT_EQ(layers.size(), 2u);
+  for (size_t index = 0; index < 2; ++index) {
+    EXPECT_EQ(layers[index].layer, files.layers[index].layer);
+    EXPECT_EQ(layers[index].checksums.size(), 20u);
+    const std::string file = testing::file_content(dir / layers[index].file);
+    for (size_t e = 0; e < 20; ++e) EXPECT_EQ(file[e * record_bytes], static_cast<char>(100 * index + e));
+  }
   // Once more: nothing is made.
-  write_expert_file(
-      task, [](int32_t) -> quant::AlignedBuffer { throw std::logic_error("made again"); },
-      [](uint64_t, const std::string&) {});
+  write_expert_files(
+      files, [](size_t, int32_t) -> quant::AlignedBuffer { throw std::logic_error("made again"); }, ignore_progress);
+}
+
+TEST(ExpertFiles, TheNextLayerIsBegunBeforeThisOneIsWritten) {
+  const TempDir dir;
+  const ExpertFiles files = two_layers(dir);
+  std::atomic<bool> next_begun = false;
+  const auto make = [&](size_t index, int32_t expert) {
+    if (index == 1) next_begun = true;
+    // The last record of the first layer waits for the second layer's first.
+    for (int ms = 0; index == 0 && expert == 19 && !next_begun && ms < 10000; ++ms) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_TRUE(next_begun || index != 0 || expert != 19);
+    return quant::AlignedBuffer(files.layers[index].layout.record_bytes);
+  };
+  write_expert_files(files, make, ignore_progress);
+}
+
+TEST(ExpertFiles, OnlyWhatIsMissingIsMade) {
+  const TempDir dir;
+  const ExpertFiles files = two_layers(dir);
+  const auto empty = [&](size_t index, int32_t) {
+    return quant::AlignedBuffer(files.layers[index].layout.record_bytes);
+  };
+  const auto fails_in_the_second_layer = [&](size_t index, int32_t expert) {
+    if (index == 1 && expert == 7) throw std::runtime_error("interrupted");
+    return empty(index, expert);
+  };
+  EXPECT_THROW(write_expert_files(files, fails_in_the_second_layer, ignore_progress), std::runtime_error);
+  std::atomic<int> made = 0;
+  write_expert_files(
+      files,
+      [&](size_t index, int32_t expert) {
+        EXPECT_EQ(index, 1u);
+        EXPECT_GE(expert, 7);
+        ++made;
+        return empty(index, expert);
+      },
+      ignore_progress);
+  EXPECT_EQ(made, 13);
+}
+
+TEST(RecordsInMemory, KeepAllCoresBusyWithinAFewGigabytes) {
+  constexpr uint64_t kFp8ToQ4K = 25u * 1000 * 1000 + 44u * 1000 * 1000 + (4u << 20);  // R1
+  EXPECT_EQ(records_in_memory(2, kFp8ToQ4K), 4);
+  EXPECT_EQ(records_in_memory(64, kFp8ToQ4K), 66);
+  EXPECT_EQ(records_in_memory(256, kFp8ToQ4K), 88);
+  EXPECT_EQ(records_in_memory(8, uint64_t{1} << 40), 1);
+  EXPECT_EQ(records_in_memory(0, 0), 3);
 }
 
 }  // namespace
