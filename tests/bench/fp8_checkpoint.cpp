@@ -1,7 +1,7 @@
 // Writes a model directory as DeepSeek-R1 was published (FP8 safetensors with scales, shards, index), cut to a few
 // layers, for measuring what reads such a directory:
 //   fp8_checkpoint DIRECTORY DENSE_LAYERS MOE_LAYERS SHARDS [sparse]
-// with random weights and a vocabulary of 4096 (1 dense and 1 MoE layer are 12.3 GB), or as sparse files of true
+// with random weights and a vocabulary of 4096 (1 dense and 1 MoE layer are 12.2 GB), or as sparse files of true
 // headers with R1's vocabulary and MTP layer (3, 58 and 163 are the whole model and take 12 MB).
 #include "support/fp8_checkpoint.h"
 
