@@ -193,15 +193,18 @@ TEST_F(ExpertStoreTest, AWantedHintThatIsUnderWayIsLate) {
   EXPECT_EQ(counters.bytes_read, 8192u) << "it is not read a second time";
 }
 
-TEST_F(ExpertStoreTest, HintsWaitWhileSomeoneWaits) {
-  open(16, {}, {{.kind = Fault::Kind::kDelay, .file = 0}});
-  LeaseStream stream = store_->acquire(layer(0, 1));
+TEST_F(ExpertStoreTest, HintsWaitForWhoWaitsForASlot) {
+  open(4);
+  LeaseStream stream = store_->acquire(layer(0, 4));
+  std::vector<ExpertLease> held;
+  while (std::optional<ExpertLease> lease = stream.next()) held.push_back(std::move(*lease));
+  LeaseStream waiting = store_->acquire(std::vector<ExpertId>{source_->id(1, 7)});
   store_->hint(layer(1, 2));
   store_->hint(layer(1, 1));
   EXPECT_EQ(store_->counters().prefetches, 0u);
   EXPECT_EQ(store_->counters().dropped_hints, 2u) << "stale before they began";
-  reader_->let_go();
-  EXPECT_TRUE(stream.next());
+  held.clear();
+  EXPECT_TRUE(waiting.next());
   wait_until([](const StoreCounters& counters) { return counters.prefetches; }, 1);
 }
 

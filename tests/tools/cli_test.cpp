@@ -29,10 +29,7 @@ const char* const kQuestion = "What is io_uring?";
 ProcessOptions moraine(std::vector<std::string> args, std::string input = {}) {
   args.insert(args.begin(), MORAINE_BINARY_DIR "/bin/moraine");
   ProcessOptions options{.args = std::move(args), .input = std::move(input)};
-  options.environment = {{"XDG_STATE_HOME", "/dev/null/state"},
-                         {"XDG_CACHE_HOME", "/dev/null/cache"},
-                         {"NO_COLOR", "1"},
-                         {"TERM", "xterm"}};
+  options.environment = {{"NO_COLOR", "1"}, {"TERM", "xterm"}};
   return options;
 }
 
@@ -564,7 +561,7 @@ TEST_F(Terminal, CtrlCStopsAnAnswerAndKeepsTheChat) {
 TEST_F(Terminal, LinesAreKeptInTheHistory) {
   const TempDir state;
   ProcessOptions options = chat();
-  options.environment[0] = {"XDG_STATE_HOME", state.path()};
+  options.environment.emplace_back("XDG_STATE_HOME", state.path());
   {
     Process process(options);
     process.wait_for("> ");

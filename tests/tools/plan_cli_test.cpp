@@ -26,7 +26,7 @@ using testing::TempDir;
 ProcessResult run(std::vector<std::string> args, const std::filesystem::path& cache = "/dev/null/cache") {
   args.insert(args.begin(), MORAINE_BINARY_DIR "/bin/moraine");
   testing::ProcessOptions options{.args = std::move(args)};
-  options.environment = {{"XDG_STATE_HOME", "/dev/null/state"}, {"XDG_CACHE_HOME", cache.string()}};
+  options.environment = {{"XDG_CACHE_HOME", cache.string()}};
   return run_process(std::move(options));
 }
 

@@ -36,7 +36,6 @@ RoutingTrace recorded() {
                   dir / "tasks.jsonl",
                   "--trace",
                   dir / "trace.json"};
-  options.environment = {{"XDG_STATE_HOME", "/dev/null/state"}, {"XDG_CACHE_HOME", "/dev/null/cache"}};
   const testing::ProcessResult result = run_process(options);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   return read_routing(dir / "trace.json");

@@ -17,8 +17,7 @@ testing::ProcessResult answer(bool stats, bool terminal) {
   options.args = {
       MORAINE_BINARY_DIR "/bin/moraine", "run", testing::tiny_r1().string(), "-p", "What is io_uring?", "--temp", "0"};
   if (stats) options.args.push_back("--stats");
-  options.environment = {
-      {"XDG_STATE_HOME", "/dev/null/state"}, {"XDG_CACHE_HOME", "/dev/null/cache"}, {"NO_COLOR", "1"}};
+  options.environment = {{"NO_COLOR", "1"}};
   options.terminal = terminal;
   return run_process(options);
 }
