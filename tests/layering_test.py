@@ -36,6 +36,7 @@ EXTERNAL = [
     (r"(boost/|md4c|sqlite3)", "a library of tools/", {"tools"}),
     (r"nlohmann/", "nlohmann-json outside quant/json.h", set()),
     (r"xxh(ash|3)", "xxHash", {"quant"}),
+    (r"openssl/", "libcrypto", {"quant"}),
     (r"pcre2", "PCRE2", {"runtime"}),
     (r"utf8proc", "utf8proc", {"runtime"}),
     (r"(gtest/|gmock/|benchmark/)", "a test library", {"tests"}),

@@ -3,7 +3,7 @@
 #include <string_view>
 #include <vector>
 
-#include "json_mutator.h"
+#include "fuzz/json_mutator.h"
 #include "quant/error.h"
 #include "runtime/model_config.h"
 #include "runtime/rope.h"

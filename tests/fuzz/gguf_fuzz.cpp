@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-#include "gguf_mutator.h"
+#include "fuzz/gguf_mutator.h"
 #include "quant/error.h"
 #include "quant/gguf.h"
 

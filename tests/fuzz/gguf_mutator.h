@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "mutation.h"
+#include "fuzz/mutation.h"
 
 namespace moraine::fuzz {
 

@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "json_mutator.h"
+#include "fuzz/json_mutator.h"
 #include "quant/error.h"
 #include "quant/expert_pack.h"
 

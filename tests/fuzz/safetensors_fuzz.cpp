@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <span>
 
+#include "fuzz/safetensors_mutator.h"
 #include "quant/error.h"
 #include "quant/safetensors.h"
-#include "safetensors_mutator.h"
 
 using moraine::quant::BlockFormats;
 using moraine::quant::Error;

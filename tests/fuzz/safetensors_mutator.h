@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "json_mutator.h"
+#include "fuzz/json_mutator.h"
 
 namespace moraine::fuzz {
 

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "json_mutator.h"
+#include "fuzz/json_mutator.h"
 #include "quant/error.h"
 #include "runtime/token_stream.h"
 #include "runtime/tokenizer.h"

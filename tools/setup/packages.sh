@@ -4,7 +4,7 @@
 # shellcheck disable=SC2034  # used by the scripts that source this
 BUILD_PACKAGES=(g++ cmake ninja-build pkgconf python3 xz-utils
   libhwloc-dev liburing-dev libtbb-dev libcli11-dev nlohmann-json3-dev libfmt-dev
-  libpcre2-dev libutf8proc-dev libxxhash-dev libedit-dev libgtest-dev libgmock-dev)
+  libpcre2-dev libutf8proc-dev libxxhash-dev libssl-dev libedit-dev libgtest-dev libgmock-dev)
 
 # The compiler's run-time library is named after its version: 14 in Debian 12, 19 in Debian 13.
 clang_version() { (. /etc/os-release 2>/dev/null && [ "${VERSION_ID:-12}" = 13 ] && echo 19) || echo 14; }
