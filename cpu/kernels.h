@@ -126,6 +126,8 @@ struct Panel {
   int64_t group_stride = 0;
   int64_t k_stride = kLanes;
   int64_t group_count = 0;
+  /// The panel comes from memory: so many floats ahead of what is read are brought into the cache. 0: it is there.
+  int64_t ahead = 0;
 };
 
 /// What the online softmax keeps of a row between blocks of scores.

@@ -176,8 +176,9 @@ void decode_format(const PackedGroup& group, int64_t first_col, int64_t col_coun
 
 /// `kGroups` groups × `kTokens` tokens with all accumulators in registers.
 template <class V, int kGroups, int kTokens>
-void multiply_tile(const float* panel, int64_t group_stride, int64_t k_stride, const float* x, int64_t x_stride,
-                   int64_t k_count, float* acc, int64_t acc_stride) noexcept {
+void multiply_tile(const Panel& panel, int64_t group, const float* x, int64_t x_stride, int64_t k_count, float* acc,
+                   int64_t acc_stride) noexcept {
+  const float* data = panel.data + group * panel.group_stride;
   typename V::Reg sum[kGroups][kTokens];
 #pragma GCC unroll 16
   for (int g = 0; g < kGroups; ++g) {
@@ -187,7 +188,11 @@ void multiply_tile(const float* panel, int64_t group_stride, int64_t k_stride, c
   for (int64_t k = 0; k < k_count; ++k) {
     typename V::Reg weights[kGroups];
 #pragma GCC unroll 16
-    for (int g = 0; g < kGroups; ++g) weights[g] = V::load(panel + g * group_stride + k * k_stride);
+    for (int g = 0; g < kGroups; ++g) {
+      const float* at = data + g * panel.group_stride + k * panel.k_stride;
+      if (panel.ahead > 0) V::prefetch(reinterpret_cast<const std::byte*>(at + panel.ahead));
+      weights[g] = V::load(at);
+    }
 #pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
       const auto value = V::set(x[t * x_stride + k]);
@@ -207,8 +212,7 @@ template <class V, int kGroups, int kTokens>
 void multiply_groups(const Panel& panel, int64_t group, const float* x, int64_t x_stride, int64_t k_count, float* acc,
                      int64_t acc_stride) noexcept {
   for (; group + kGroups <= panel.group_count; group += kGroups) {
-    multiply_tile<V, kGroups, kTokens>(panel.data + group * panel.group_stride, panel.group_stride, panel.k_stride, x,
-                                       x_stride, k_count, acc + group * kLanes, acc_stride);
+    multiply_tile<V, kGroups, kTokens>(panel, group, x, x_stride, k_count, acc + group * kLanes, acc_stride);
   }
   if constexpr (kGroups > 1) {
     if (group < panel.group_count) {

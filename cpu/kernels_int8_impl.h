@@ -3,10 +3,10 @@
 #include "cpu/kernels_int8_formats.h"
 
 // The int8 kernels, written once over `V` as in kernels_impl.h (which says what V provides and why everything here is
-// in an anonymous namespace). Additionally V has: set_int to_int max_int add_int largest sum store_int store_int8
-// prefetch where_less; dot4(sum, codes, x): sum + Σ of 4 products of bytes per lane, codes 0 … 127; dot4_signed: codes
-// −128 … 127, of which kSignedOffset · Σ x must be subtracted; dot2: of 2 products of 16-bit integers; flip_signs:
-// bytes
+// in an anonymous namespace). Additionally V has: set_int to_int max_int max_u8 add_int largest sum store_int
+// store_int8 prefetch where_less; dot4(sum, codes, x): sum + Σ of 4 products of bytes per lane, codes 0 … 127;
+// dot4_signed: codes −128 … 127, of which kSignedOffset · Σ x must be subtracted; dot2: of 2 products of 16-bit
+// integers; flip_signs: bytes
 // + 128; look_up(16 bytes, codes); multiply_int32; for 16-bit integers multiply_int16, round_multiply_int16 (a·b / 2^15
 // rounded), subtract_int16, even_bytes and even_halves(a, b): bytes or
 // 16-bit integers of a where their number is even, of b where it is odd; shift_left_int16<n>,
@@ -23,11 +23,6 @@ constexpr float kWeightRange = 32730.0f;  // of codes: leaves room for what roun
 template <class V>
 inline typename V::Int both_halves(typename V::Int a) noexcept {
   return V::even_halves(a, V::template shift_left<16>(a));
-}
-
-template <class V>
-inline typename V::Reg magnitude(typename V::Reg a) noexcept {
-  return V::as_float(V::bit_and(V::as_int(a), 0x7fffffff));
 }
 
 /// 1 / a, or 0 where a is 0.
@@ -50,14 +45,18 @@ struct IntegerScales {
   /// Of `count` ≤ kChunkBlocks blocks.
   void derive(const typename Format::ChunkScales& chunk, int64_t count) noexcept {
     typename Format::Scales rows[kChunkBlocks];
+    for (int64_t i = 0; i < count; ++i) rows[i] = Format::scales(chunk, i);
     auto largest = V::zero(), largest_minimum = V::zero();
-    for (int64_t i = 0; i < count; ++i) {
-      rows[i] = Format::scales(chunk, i);
+    if constexpr (Format::kIntegerMaxima) {
+      Format::maxima(chunk, largest, largest_minimum);
+    } else {
+      for (int64_t i = 0; i < count; ++i) {
 #pragma GCC unroll 2
-      for (int h = 0; h < Format::kDots; ++h) largest = V::max(largest, magnitude<V>(rows[i].scale[h]));
+        for (int h = 0; h < Format::kDots; ++h) largest = V::max(largest, magnitude<V>(rows[i].scale[h]));
 #pragma GCC unroll 2
-      for (int m = 0; m < Format::kMinima; ++m) {
-        largest_minimum = V::max(largest_minimum, magnitude<V>(rows[i].minus_minimum[m]));
+        for (int m = 0; m < Format::kMinima; ++m) {
+          largest_minimum = V::max(largest_minimum, magnitude<V>(rows[i].minus_minimum[m]));
+        }
       }
     }
     if constexpr (Format::kSigned) {
@@ -76,7 +75,7 @@ struct IntegerScales {
         for (int h = 0; h < Format::kDots; ++h) {
           const auto s = V::to_int(V::mul(rows[i].scale[h], inverse));
           V::store_int(scale + (i * kHalves + h) * 64, s);
-          minus[h] = V::multiply_int32(s, V::set_int(Format::kOffset));
+          minus[h] = Format::kOffset == 0 ? V::set_int(0) : V::multiply_int32(s, V::set_int(Format::kOffset));
         }
         if constexpr (Format::kDots == 1) minus[1] = minus[0];
 #pragma GCC unroll 2

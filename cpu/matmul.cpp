@@ -16,6 +16,8 @@ constexpr int64_t kFewTokensColumns = 64;
 constexpr int64_t kManyTokensColumns = 256;
 /// Tokens whose activations are copied together, so that their rows lie dense in L1 whatever their stride.
 constexpr int64_t kTileTokens = 12;
+/// How far ahead f32 weights are prefetched.
+constexpr int64_t kFloatsAhead = 512;
 
 DecodeKernel decoder(const KernelTable& kernels, quant::DType type) {
   switch (type) {
@@ -92,7 +94,8 @@ Panel decode_panel(const KernelTable& kernels, WorkerScratch& scratch, const qua
     return {.data = values + first_group * group_stride + first_col * kLanes,
             .group_stride = group_stride,
             .k_stride = kLanes,
-            .group_count = group_count};
+            .group_count = group_count,
+            .ahead = kFloatsAhead};
   }
   const DecodeKernel decode = decoder(kernels, matrix.type);
   float* weights = scratch.weights.get(group_count * col_count * kLanes);
