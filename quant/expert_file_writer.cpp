@@ -1,6 +1,5 @@
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include "quant/expert_pack.h"
 #include "quant/file_io.h"
 #include "quant/json.h"
+#include "quant/write_journal.h"
 
 namespace moraine::quant {
 namespace {
@@ -29,51 +29,15 @@ std::string matrix_text(const MatrixDesc& matrix) {
 }
 
 /// The journal's first line: all that has to agree before its records can be continued.
-std::string header_line(int layer, const ExpertLayout& layout, int n_experts) {
-  return fmt::format("moraine-journal 1 layer {} experts {} record {} gate {} up {} down {}\n", layer, n_experts,
+std::string header_line(int layer, const ExpertLayout& layout, size_t n_experts) {
+  return fmt::format("moraine-journal 1 layer {} experts {} record {} gate {} up {} down {}", layer, n_experts,
                      layout.record_bytes, matrix_text(layout.gate), matrix_text(layout.up), matrix_text(layout.down));
-}
-
-/// One finished record: "<expert> <checksum>".
-std::string record_line(size_t expert, uint64_t sum) {
-  return fmt::format("{} {}\n", expert, checksum_text(sum));
-}
-
-/// Checksums of the finished records that the journal's text names under the wanted header; nothing if the header is
-/// another. A line that is not exactly what was written ends the list: it was torn by a crash.
-std::optional<std::vector<uint64_t>> parse_journal(std::string_view text, const std::string& header, int n_experts) {
-  if (!text.starts_with(header)) return std::nullopt;
-  text.remove_prefix(header.size());
-  std::vector<uint64_t> sums;
-  while (sums.size() < static_cast<size_t>(n_experts)) {
-    const size_t end = text.find('\n');
-    if (end == std::string_view::npos || end < 17) break;
-    uint64_t sum = 0;
-    for (const char c : text.substr(end - 16, 16)) {
-      sum = sum << 4 | static_cast<uint64_t>(c <= '9' ? (c - '0') & 15 : (c - 'a' + 10) & 15);
-    }
-    if (text.substr(0, end + 1) != record_line(sums.size(), sum)) break;
-    sums.push_back(sum);
-    text.remove_prefix(end + 1);
-  }
-  return sums;
-}
-
-UniqueFd open_for_update(const std::filesystem::path& file) {
-  UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-  if (!fd) throw system_error(errno, "could not create the file", file, "check the directory's permissions");
-  return fd;
 }
 
 /// A second descriptor whose writes go past the page cache, or none where the file system has no such thing. A record
 /// is not read again soon, and copying gigabytes through the cache took 4 times as long as the drive needs.
 UniqueFd open_for_direct_writes(const std::filesystem::path& file) {
   return UniqueFd(::open(file.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC));
-}
-
-void truncate(int fd, uint64_t bytes, const std::filesystem::path& file) {
-  if (file_bytes(fd, file) == bytes) return;
-  if (::ftruncate(fd, static_cast<off_t>(bytes)) != 0) throw system_error(errno, "could not shorten the file", file);
 }
 
 uint64_t checksum_of_range(int fd, uint64_t offset, uint64_t bytes, const std::filesystem::path& file) {
@@ -106,49 +70,32 @@ std::string expert_journal_name(int layer) {
 }
 
 struct ExpertFileWriter::Impl {
-  std::filesystem::path directory, final_path, part_path, journal_path;
+  std::filesystem::path final_path, part_path, journal_path;
   int layer = 0;
   ExpertLayout layout;
   size_t n_experts = 0;
-  std::string header;
-  std::vector<uint64_t> checksums;  // of the finished records, in order
-  UniqueFd part, journal;
-  UniqueFd direct;             // on `part` too; none if writes have to go through the page cache
-  uint64_t journal_bytes = 0;  // up to the end of the last whole line
-  bool finished = false;       // the file has its final name
+  std::optional<WriteJournal> journal;  // of the finished records
+  UniqueFd part;
+  UniqueFd direct;        // on `part` too; none if writes have to go through the page cache
+  bool finished = false;  // the file has its final name
 
-  uint64_t part_bytes() const { return checksums.size() * layout.record_bytes; }
+  size_t n_written() const { return journal->checksums().size(); }
+  uint64_t part_bytes() const { return n_written() * layout.record_bytes; }
   uint64_t all_bytes() const { return n_experts * layout.record_bytes; }
 
   void open();
   void write_record(std::span<const std::byte> record);
   bool recognise_finished();
   void keep_verified_records();
-  void restart_journal();
 };
 
-/// Takes up what an earlier run left, under a lock on the journal, so that two conversions can't write one file.
+/// Takes up what an earlier run left, under the journal's lock, so that two conversions can't write one file.
 void ExpertFileWriter::Impl::open() {
-  journal = open_for_update(journal_path);
-  if (::flock(journal.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) throw system_error(errno, "could not lock the file", journal_path);
-    throw Error(ErrorKind::kIo, {.what = "another conversion is writing this layer",
-                                 .file = journal_path,
-                                 .action = "wait for it to end, or choose another target directory"});
-  }
-  std::string text(std::min<uint64_t>(file_bytes(journal.get(), journal_path), header.size() + 32 * n_experts), '\0');
-  pread_exact(journal.get(), std::as_writable_bytes(std::span(text)), 0, journal_path);
-  const auto known = parse_journal(text, header, static_cast<int>(n_experts));
-  if (known) {
-    checksums = *known;
-    if (recognise_finished()) return;
-  } else {
-    truncate(journal.get(), 0, journal_path);  // first, so that no line of another layout can follow the new header
-  }
+  journal.emplace(journal_path, header_line(layer, layout, n_experts), n_experts);
+  if (recognise_finished()) return;
   part = open_for_update(part_path);
   direct = open_for_direct_writes(part_path);
   keep_verified_records();
-  restart_journal();
 }
 
 /// Appends a record to the part file: directly if its memory allows that.
@@ -169,7 +116,7 @@ void ExpertFileWriter::Impl::write_record(std::span<const std::byte> record) {
 /// name. It was flushed before it was renamed, so its records need no second reading; `verify` does that.
 bool ExpertFileWriter::Impl::recognise_finished() {
   std::error_code error;
-  if (checksums.size() != n_experts || std::filesystem::exists(part_path, error)) return false;
+  if (n_written() != n_experts || std::filesystem::exists(part_path, error)) return false;
   const uint64_t bytes = std::filesystem::file_size(final_path, error);
   finished = !error && bytes == all_bytes();
   return finished;
@@ -179,26 +126,17 @@ bool ExpertFileWriter::Impl::recognise_finished() {
 /// or different, and all behind it, are written again.
 void ExpertFileWriter::Impl::keep_verified_records() {
   const uint64_t available = file_bytes(part.get(), part_path) / layout.record_bytes;
-  checksums.resize(std::min<uint64_t>(checksums.size(), available));
-  for (size_t expert = 0; expert < checksums.size(); ++expert) {
-    const uint64_t offset = expert * layout.record_bytes;
-    if (checksum_of_range(part.get(), offset, layout.record_bytes, part_path) != checksums[expert]) {
-      checksums.resize(expert);
-    }
+  const size_t noted = std::min<uint64_t>(n_written(), available);
+  size_t whole = 0;
+  while (whole < noted && checksum_of_range(part.get(), whole * layout.record_bytes, layout.record_bytes, part_path) ==
+                              journal->checksums()[whole]) {
+    ++whole;
   }
-  truncate(part.get(), part_bytes(), part_path);
+  journal->keep(whole);
+  resize_file(part.get(), part_bytes(), part_path);
 }
 
-/// Writes the header and the lines of the records that were kept.
-void ExpertFileWriter::Impl::restart_journal() {
-  std::string text = header;
-  for (size_t expert = 0; expert < checksums.size(); ++expert) text += record_line(expert, checksums[expert]);
-  pwrite_all(journal.get(), std::as_bytes(std::span(text)), 0, journal_path);
-  truncate(journal.get(), text.size(), journal_path);
-  journal_bytes = text.size();
-}
-
-ExpertFileWriter::ExpertFileWriter(std::filesystem::path directory, int layer, const ExpertLayout& layout,
+ExpertFileWriter::ExpertFileWriter(const std::filesystem::path& directory, int layer, const ExpertLayout& layout,
                                    int n_experts)
     : impl_(std::make_unique<Impl>()) {
   if (layer < 0 || layer > PackIndex::kMaxLayer || n_experts < 1 || n_experts > PackIndex::kMaxExperts) {
@@ -210,55 +148,45 @@ ExpertFileWriter::ExpertFileWriter(std::filesystem::path directory, int layer, c
   impl_->final_path = directory / expert_file_name(layer);
   impl_->part_path = directory / (expert_file_name(layer) + ".part");
   impl_->journal_path = directory / expert_journal_name(layer);
-  impl_->directory = std::move(directory);
   impl_->layer = layer;
   impl_->layout = layout;
   impl_->n_experts = static_cast<size_t>(n_experts);
-  impl_->header = header_line(layer, layout, n_experts);
   impl_->open();
 }
 
 ExpertFileWriter::~ExpertFileWriter() = default;
 
 int ExpertFileWriter::next_expert() const {
-  return static_cast<int>(impl_->checksums.size());
+  return static_cast<int>(impl_->n_written());
 }
 
 bool ExpertFileWriter::has_all() const {
-  return impl_->checksums.size() == impl_->n_experts;
+  return impl_->n_written() == impl_->n_experts;
 }
 
 void ExpertFileWriter::append(std::span<const std::byte> record) {
   MORAINE_CHECK(!has_all());
   MORAINE_CHECK(record.size() == impl_->layout.record_bytes);
-  const uint64_t sum = checksum(record);
-  const std::string line = record_line(impl_->checksums.size(), sum);
   try {
     impl_->write_record(record);
-    pwrite_all(impl_->journal.get(), std::as_bytes(std::span(line)), impl_->journal_bytes, impl_->journal_path);
+    impl_->journal->append(checksum(record));
   } catch (const Error& error) {
     rethrow_with_action(error, impl_->part_path, impl_->all_bytes() - impl_->part_bytes());
   }
-  impl_->journal_bytes += line.size();
-  impl_->checksums.push_back(sum);
 }
 
 PackedLayer ExpertFileWriter::finish() {
   MORAINE_CHECK(has_all());
   if (!impl_->finished) {
     try {
-      sync_file(impl_->part.get(), impl_->part_path);
-      sync_file(impl_->journal.get(), impl_->journal_path);
+      impl_->journal->sync();
+      publish_file(impl_->part.get(), impl_->part_path, impl_->final_path);
     } catch (const Error& error) {
       rethrow_with_action(error, impl_->part_path, impl_->layout.record_bytes);
     }
-    if (::rename(impl_->part_path.c_str(), impl_->final_path.c_str()) != 0) {
-      throw system_error(errno, "could not rename the finished file", impl_->part_path, kResume);
-    }
-    sync_directory(impl_->directory);
     impl_->finished = true;
   }
-  return {impl_->layer, expert_file_name(impl_->layer), impl_->layout, impl_->checksums};
+  return {impl_->layer, expert_file_name(impl_->layer), impl_->layout, impl_->journal->checksums()};
 }
 
 }  // namespace moraine::quant

@@ -60,7 +60,7 @@ std::string expert_journal_name(int layer);
 /// true at once.
 class ExpertFileWriter {
  public:
-  ExpertFileWriter(std::filesystem::path directory, int layer, const ExpertLayout& layout, int n_experts);
+  ExpertFileWriter(const std::filesystem::path& directory, int layer, const ExpertLayout& layout, int n_experts);
   ~ExpertFileWriter();
   ExpertFileWriter(const ExpertFileWriter&) = delete;
   ExpertFileWriter& operator=(const ExpertFileWriter&) = delete;

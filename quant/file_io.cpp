@@ -64,6 +64,14 @@ UniqueFd open_for_read(const std::filesystem::path& file) {
   return fd;
 }
 
+UniqueFd open_for_update(const std::filesystem::path& file) {
+  UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (!fd) {
+    throw system_error(errno, "could not create the file", file, "check that the directory exists and is writable");
+  }
+  return fd;
+}
+
 void refuse_lfs_pointer(std::string_view first_bytes, const std::filesystem::path& file) {
   if (!first_bytes.starts_with("version https")) return;
   throw Error(ErrorKind::kBadFile, {.what = "this is a Git-LFS pointer, not the file itself",
@@ -113,6 +121,11 @@ void pwrite_all(int fd, std::span<const std::byte> bytes, uint64_t offset, const
   }
 }
 
+void resize_file(int fd, uint64_t bytes, const std::filesystem::path& file) {
+  if (file_bytes(fd, file) == bytes) return;
+  if (::ftruncate(fd, static_cast<off_t>(bytes)) != 0) throw system_error(errno, "could not set the file's size", file);
+}
+
 void sync_file(int fd, const std::filesystem::path& file) {
   int result = 0;
   do {
@@ -131,13 +144,18 @@ void sync_directory(const std::filesystem::path& directory) {
   sync_file(fd.get(), named);
 }
 
+void publish_file(int fd, const std::filesystem::path& temporary, const std::filesystem::path& file) {
+  sync_file(fd, temporary);
+  if (::rename(temporary.c_str(), file.c_str()) != 0) {
+    throw system_error(errno, "could not rename the finished file", temporary, kDiskAction);
+  }
+  sync_directory(file.parent_path());
+}
+
 AtomicFile::AtomicFile(std::filesystem::path file) : file_(std::move(file)), temporary_(file_) {
   temporary_ += ".tmp";
-  fd_ = UniqueFd(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!fd_) {
-    throw system_error(errno, "could not create the file", temporary_,
-                       "check that the directory exists and is writable");
-  }
+  fd_ = open_for_update(temporary_);
+  resize_file(fd_.get(), 0, temporary_);
 }
 
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
@@ -160,20 +178,10 @@ void AtomicFile::append(std::string_view text) {
   append(std::as_bytes(std::span(text)));
 }
 
-void AtomicFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
-  MORAINE_CHECK(fd_);
-  pwrite_all(fd_.get(), bytes, offset, temporary_);
-  size_bytes_ = std::max(size_bytes_, offset + bytes.size());
-}
-
 void AtomicFile::finish() {
   MORAINE_CHECK(fd_);
-  sync_file(fd_.get(), temporary_);
-  if (::rename(temporary_.c_str(), file_.c_str()) != 0) {
-    throw system_error(errno, "could not rename the finished file", temporary_, kDiskAction);
-  }
+  publish_file(fd_.get(), temporary_, file_);
   fd_.reset();
-  sync_directory(file_.parent_path());
 }
 
 void write_file_atomically(const std::filesystem::path& file, std::string_view bytes) {

@@ -30,6 +30,9 @@ class UniqueFd {
 /// (a directory, device or pipe is never opened).
 UniqueFd open_for_read(const std::filesystem::path& file);
 
+/// Opens a file for reading and writing, created if there is none, content kept. Throws Error(kIo / kNotEnough).
+UniqueFd open_for_update(const std::filesystem::path& file);
+
 /// Throws Error(kBadFile) if a file that begins with these bytes is a Git-LFS pointer: the few lines of text that stand
 /// in a repository for a large file that was not downloaded.
 void refuse_lfs_pointer(std::string_view first_bytes, const std::filesystem::path& file);
@@ -45,9 +48,16 @@ void pread_exact(int fd, std::span<std::byte> out, uint64_t offset, const std::f
 /// Writes all of `bytes` at byte `offset`. Throws Error(kNotEnough) when the disk is full, else Error(kIo).
 void pwrite_all(int fd, std::span<const std::byte> bytes, uint64_t offset, const std::filesystem::path& file);
 
+/// Cuts a file, or fills it up with zeros that take no room. Throws Error(kIo / kNotEnough).
+void resize_file(int fd, uint64_t bytes, const std::filesystem::path& file);
+
 /// Flushes a file's bytes, or a directory's entries, to the disk. Throws Error(kIo / kNotEnough).
 void sync_file(int fd, const std::filesystem::path& file);
 void sync_directory(const std::filesystem::path& directory);
+
+/// Gives a whole file its name: flushes the open file `temporary` to the disk, renames it, flushes the directory.
+/// Throws Error(kIo / kNotEnough).
+void publish_file(int fd, const std::filesystem::path& temporary, const std::filesystem::path& file);
 
 /// A file that gets its name only when it is whole: bytes go to `<name>.tmp` beside it, finish() flushes them to the
 /// disk and renames. An unfinished one is removed with its owner, and a file of that name that was there before is
@@ -63,8 +73,6 @@ class AtomicFile {
   /// Throws Error(kNotEnough) when the disk is full, else Error(kIo).
   void append(std::span<const std::byte> bytes);
   void append(std::string_view text);
-  /// Writes at byte `offset`, beyond the end too: what lies between is zeros until it is written.
-  void write_at(uint64_t offset, std::span<const std::byte> bytes);
   uint64_t size_bytes() const { return size_bytes_; }
 
   /// fsync, rename, fsync of the directory. Call once; nothing may follow. Throws Error(kIo / kNotEnough).

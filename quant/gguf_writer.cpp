@@ -1,9 +1,6 @@
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 
 #include "quant/error.h"
@@ -97,17 +94,11 @@ GgufWriter::GgufWriter(std::filesystem::path file, const Metadata& metadata, std
                        .places = std::move(places),
                        .file_size_bytes = file_size_bytes});
   impl_->part_file += ".part";
-  impl_->part = UniqueFd(::open(impl_->part_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-  if (!impl_->part) {
-    throw system_error(errno, "could not create the file", impl_->part_file,
-                       "check that the directory exists and is writable");
-  }
+  impl_->part = open_for_update(impl_->part_file);
   impl_->continues = holds(impl_->part.get(), header, file_size_bytes, impl_->part_file);
   if (impl_->continues) return;
-  if (::ftruncate(impl_->part.get(), 0) != 0 ||
-      ::ftruncate(impl_->part.get(), static_cast<off_t>(file_size_bytes)) != 0) {
-    throw system_error(errno, "could not set the file's size", impl_->part_file);
-  }
+  resize_file(impl_->part.get(), 0, impl_->part_file);
+  resize_file(impl_->part.get(), file_size_bytes, impl_->part_file);
   pwrite_all(impl_->part.get(), std::as_bytes(std::span(header)), 0, impl_->part_file);
 }
 
@@ -140,11 +131,7 @@ void GgufWriter::keep(size_t tensor, uint64_t bytes) {
 
 void GgufWriter::finish() {
   for (const Impl::Place& place : impl_->places) MORAINE_CHECK(place.missing_bytes == 0);
-  sync_file(impl_->part.get(), impl_->part_file);
-  if (::rename(impl_->part_file.c_str(), impl_->file.c_str()) != 0) {
-    throw system_error(errno, "could not rename the finished file", impl_->part_file);
-  }
-  sync_directory(impl_->file.parent_path());
+  publish_file(impl_->part.get(), impl_->part_file, impl_->file);
 }
 
 uint64_t GgufWriter::file_bytes() const {

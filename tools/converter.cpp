@@ -105,7 +105,9 @@ void Converter::copy_text_files(quant::PackIndex& pack) const {
 }
 
 std::vector<quant::PackedLayer> Converter::convert_experts() {
-  ExpertFiles files{.directory = options_.destination, .layers = {}, .records_in_memory = records_in_memory()};
+  ExpertFiles files{.directory = options_.destination,
+                    .layers = {},
+                    .records_in_memory = records_in_memory(options_.threads, most_bytes_per_record(*experts_.records))};
   for (const int layer : moe_layers_) {
     files.layers.push_back({.layer = layer,
                             .layout = experts_.layouts[static_cast<size_t>(layer)],
@@ -116,10 +118,6 @@ std::vector<quant::PackedLayer> Converter::convert_experts() {
   return write_expert_files(
       files, [&](size_t index, int32_t expert) { return reader.read({.layer = moe_layers_[index], .expert = expert}); },
       [&](uint64_t bytes, const std::string& note) { advance(bytes, note); });
-}
-
-int Converter::records_in_memory() const {
-  return tools::records_in_memory(options_.threads, most_bytes_per_record(*experts_.records));
 }
 
 }  // namespace moraine::tools

@@ -63,7 +63,6 @@ class Converter {
   std::string expert_type() const;
   void copy_text_files(quant::PackIndex& pack) const;
   std::vector<quant::PackedLayer> convert_experts();
-  int records_in_memory() const;
   void advance(uint64_t bytes, const std::string& note);
 
   ConvertOptions options_;

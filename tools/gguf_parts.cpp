@@ -5,16 +5,16 @@
 
 #include <algorithm>
 #include <array>
-#include <deque>
 #include <future>
 
 #include "quant/checksum.h"
 #include "quant/error.h"
 #include "quant/quantize.h"
+#include "quant/write_journal.h"
 #include "runtime/gguf_tensors.h"
 #include "runtime/rope.h"
 #include "tools/byte_size.h"
-#include "tools/export_journal.h"
+#include "tools/in_order.h"
 
 namespace moraine::tools {
 namespace {
@@ -39,17 +39,21 @@ GgufEntry entry(const runtime::ResidentTensor& tensor, quant::DType type, std::v
 /// An expert's three matrices as files have them.
 struct UnpackedExpert {
   std::array<std::vector<std::byte>, kStacks> matrices;
+  uint64_t checksum = 0;  ///< XXH3-64 of all three
 };
 
 UnpackedExpert unpack(const quant::ExpertLayout& layout, const quant::AlignedBuffer& record) {
   const quant::ExpertView view = quant::expert_view(layout, record.data());
   UnpackedExpert expert;
+  quant::ChecksumStream stream;
   const std::array matrices = {&view.gate, &view.up, &view.down};
   for (size_t m = 0; m < matrices.size(); ++m) {
     const quant::PackedView& matrix = *matrices[m];
     expert.matrices[m].resize(tensor_bytes(matrix.type, {matrix.rows, matrix.cols}));
     quant::unpack_matrix(matrix, expert.matrices[m]);
+    stream.update(expert.matrices[m]);
   }
+  expert.checksum = stream.digest();
   return expert;
 }
 
@@ -162,36 +166,8 @@ uint64_t checksum_of(const Part& part, const quant::GgufWriter& writer) {
   return stream.digest();
 }
 
-/// Makes the experts of parts [first, end) side by side and hands them out in order.
-class UnpackedInOrder {
- public:
-  UnpackedInOrder(const std::vector<Part>& parts, size_t first, const GgufContent& content)
-      : parts_(parts), next_(first), content_(content) {}
-
-  UnpackedExpert next() {
-    while (next_ < parts_.size() && coming_.size() < static_cast<size_t>(std::max(1, content_.records_in_memory))) {
-      coming_.push_back(std::async(
-          std::launch::async,
-          [&content = content_](int64_t layer, int32_t expert) {
-            return unpack(content.layout_of(layer), content.make_expert(layer, expert));
-          },
-          parts_[next_].layer, parts_[next_].expert));
-      ++next_;
-    }
-    UnpackedExpert expert = coming_.front().get();
-    coming_.pop_front();
-    return expert;
-  }
-
- private:
-  const std::vector<Part>& parts_;
-  size_t next_;
-  const GgufContent& content_;
-  std::deque<std::future<UnpackedExpert>> coming_;  // a future of std::async waits for its thread when destroyed
-};
-
 /// Leading parts that an earlier run wrote: those in the journal whose bytes are still the ones that were written.
-size_t recognise_parts(const std::vector<Part>& parts, quant::GgufWriter& writer, ExportJournal& journal,
+size_t recognise_parts(const std::vector<Part>& parts, quant::GgufWriter& writer, quant::WriteJournal& journal,
                        const std::function<void(const Part&)>& advance) {
   size_t known = 0;
   const size_t noted = writer.continues() ? std::min(parts.size(), journal.checksums().size()) : 0;
@@ -245,7 +221,10 @@ void write_gguf(const std::filesystem::path& file, const quant::GgufWriter::Meta
                 const runtime::ModelConfig& config, const GgufContent& content, const GgufProgress& progress) {
   std::vector<quant::TensorInfo> tensors;
   for (const GgufEntry& entry : plan.entries) tensors.push_back(entry.info);
-  ExportJournal journal(file, content.identity);
+  const std::vector<Part> parts = parts_of(plan, config);
+  std::filesystem::path journal_file = file;
+  journal_file += ".journal";
+  quant::WriteJournal journal(journal_file, content.identity, parts.size());
   quant::GgufWriter writer(file, metadata, std::move(tensors));
   uint64_t done_bytes = 0;
   const auto advance = [&](const Part& part) {
@@ -254,20 +233,27 @@ void write_gguf(const std::filesystem::path& file, const quant::GgufWriter::Meta
                                             : fmt::format("layer {} of {}", part.layer, config.num_hidden_layers - 1);
     if (progress) progress(done_bytes, plan.total_bytes, note);
   };
-  const std::vector<Part> parts = parts_of(plan, config);
   const size_t known = recognise_parts(parts, writer, journal, advance);
-  UnpackedInOrder experts(parts, std::max(known, plan.resident_count), content);
+  size_t next = std::max(known, plan.resident_count);  // expert to be begun
+  InOrder<UnpackedExpert> experts(content.records_in_memory, [&]() -> std::future<UnpackedExpert> {
+    if (next == parts.size()) return {};
+    const Part& part = parts[next++];
+    return std::async(std::launch::async, [&] {
+      return unpack(content.layout_of(part.layer), content.make_expert(part.layer, part.expert));
+    });
+  });
   for (size_t index = known; index < parts.size(); ++index) {
     const Part& part = parts[index];
     if (part.layer < 0) {
       content.write_resident(index, writer);
+      journal.append(checksum_of(part, writer));
     } else {
       const UnpackedExpert expert = experts.next();
       for (size_t m = 0; m < kStacks; ++m) {
         writer.write(part.ranges[m].tensor, part.ranges[m].offset, expert.matrices[m]);
       }
+      journal.append(expert.checksum);
     }
-    journal.append(checksum_of(part, writer));
     advance(part);
   }
   writer.finish();

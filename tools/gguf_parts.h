@@ -64,8 +64,7 @@ void write_gguf(const std::filesystem::path& file, const quant::GgufWriter::Meta
                 const runtime::ModelConfig& config, const GgufContent& content, const GgufProgress& progress);
 
 /// Refuses a destination that exists (quant::Error kUsage) or has no room for what an interrupted run has not written
-/// yet (kNotEnough). `free_bytes` is
-/// for tests; empty: statvfs.
+/// yet (kNotEnough). `free_bytes` is for tests; empty: statvfs.
 void check_gguf_destination(const std::filesystem::path& file, uint64_t size_bytes, const FreeBytes& free_bytes);
 
 }  // namespace moraine::tools

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <deque>
 #include <future>
 #include <memory>
 #include <optional>
@@ -11,6 +10,7 @@
 #include "quant/checksum.h"
 #include "quant/file_io.h"
 #include "quant/json.h"
+#include "tools/in_order.h"
 #include "tools/record_reader.h"
 
 namespace moraine::tools {
@@ -19,11 +19,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// Makes the missing records of all layers side by side and hands them out in order. Futures of std::async wait for
-/// their thread when destroyed, so nothing outlives an exception.
-class RecordsInOrder {
+/// The expert files of a pack while they are written, and the records that they miss, layer by layer.
+class MissingRecords {
  public:
-  RecordsInOrder(const ExpertFiles& files, const MakeRecord& make)
+  MissingRecords(const ExpertFiles& files, const MakeRecord& make)
       : files_(files), make_(make), writers_(files.layers.size()) {}
 
   /// The writer of a layer, opened when it is first asked for: it looks at what an earlier run left.
@@ -37,33 +36,22 @@ class RecordsInOrder {
   }
   void close_writer_of(size_t index) { writers_[index].reset(); }
 
-  quant::AlignedBuffer next() {
-    while (coming_.size() < static_cast<size_t>(std::max(1, files_.records_in_memory)) && begin_one()) {
+  /// Begins to make the next one; an invalid future if all are begun.
+  std::future<quant::AlignedBuffer> begin() {
+    for (; layer_ < files_.layers.size(); ++layer_, expert_.reset()) {
+      if (!expert_) expert_ = writer_of(layer_).next_expert();
+      if (*expert_ < files_.layers[layer_].n_experts)
+        return std::async(std::launch::async, make_, layer_, (*expert_)++);
     }
-    quant::AlignedBuffer record = coming_.front().get();
-    coming_.pop_front();
-    return record;
+    return {};
   }
 
  private:
-  /// False if all records are begun.
-  bool begin_one() {
-    for (; layer_ < files_.layers.size(); ++layer_, expert_.reset()) {
-      if (!expert_) expert_ = writer_of(layer_).next_expert();
-      if (*expert_ == files_.layers[layer_].n_experts) continue;
-      coming_.push_back(std::async(std::launch::async, make_, layer_, *expert_));
-      ++*expert_;
-      return true;
-    }
-    return false;
-  }
-
   const ExpertFiles& files_;
   const MakeRecord& make_;
   std::vector<std::unique_ptr<quant::ExpertFileWriter>> writers_;  // [files.layers.size()], null before and after use
-  std::deque<std::future<quant::AlignedBuffer>> coming_;
-  size_t layer_ = 0;               // of the record that is begun next
-  std::optional<int32_t> expert_;  // likewise; nothing: its writer was not asked yet
+  size_t layer_ = 0;                                               // of the record that is begun next
+  std::optional<int32_t> expert_;                                  // likewise; nothing: its writer was not asked yet
 };
 
 }  // namespace
@@ -141,18 +129,19 @@ int records_in_memory(int threads, uint64_t bytes_of_each) {
 
 std::vector<quant::PackedLayer> write_expert_files(const ExpertFiles& files, const MakeRecord& make,
                                                    const PackAdvance& advance) {
-  RecordsInOrder records(files, make);
+  MissingRecords missing(files, make);
+  InOrder<quant::AlignedBuffer> records(files.records_in_memory, [&] { return missing.begin(); });
   std::vector<quant::PackedLayer> layers;
   for (size_t index = 0; index < files.layers.size(); ++index) {
     const ExpertFileTask& task = files.layers[index];
-    quant::ExpertFileWriter& writer = records.writer_of(index);
+    quant::ExpertFileWriter& writer = missing.writer_of(index);
     advance(task.layout.record_bytes * static_cast<uint64_t>(writer.next_expert()), task.note);
     while (!writer.has_all()) {
       writer.append(records.next().span());
       advance(task.layout.record_bytes, task.note);
     }
     layers.push_back(writer.finish());
-    records.close_writer_of(index);
+    missing.close_writer_of(index);
   }
   return layers;
 }
