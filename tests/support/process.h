@@ -27,8 +27,7 @@ namespace moraine::testing {
 struct ProcessOptions {
   std::vector<std::string> args;                                      ///< [0] is the program
   std::string input = {};                                             ///< its standard input, at most a pipe's 64 KiB
-  std::vector<std::pair<std::string, std::string>> environment = {};  ///< on top of the test's own, which
-                                                                      ///< names no cache and no history
+  std::vector<std::pair<std::string, std::string>> environment = {};  ///< set on top of the test's own
   std::filesystem::path out_file = {};  ///< standard output goes there instead of into the result
   uint64_t file_size_limit_bytes = 0;   ///< RLIMIT_FSIZE, so that writing fails; 0 = none
   bool refuse_io_uring = false;         ///< io_uring_setup fails with EPERM, as in many containers
@@ -141,9 +140,6 @@ class Process {
   }
 
   [[noreturn]] static void become(const ProcessOptions& options) {
-    // What a test's program learns of the machine or a model is not kept in the home of whoever runs the tests.
-    setenv("XDG_CACHE_HOME", "/dev/null/cache", 1);
-    setenv("XDG_STATE_HOME", "/dev/null/state", 1);
     for (const auto& [name, value] : options.environment) setenv(name.c_str(), value.c_str(), 1);
     if (options.file_size_limit_bytes > 0) {
       ::signal(SIGXFSZ, SIG_IGN);

@@ -90,10 +90,11 @@ class GgufInPlace : public ::testing::Test {
   const testing::TempDir directory_;
 };
 
-/// A format, and the mean KL that docs/benchmarks.md ("Quality of the formats", int8 activations) gives for it.
+/// A format, and a bound of its mean KL: 1.5 times what docs/benchmarks.md ("Quality of the formats", int8 activations)
+/// gives for the whole text, of which a part may be a little harder; for Q8_0, to which it is 1.7 times as hard, 1.75.
 struct Format {
   DType experts;
-  double mean_kl;
+  double most_kl;
 };
 
 class GgufInPlaceSlow : public GgufInPlace, public ::testing::WithParamInterface<Format> {};
@@ -107,17 +108,16 @@ TEST_P(GgufInPlaceSlow, SaysWhatThePackOfTheSameTypesSays) {
     EXPECT_EQ(compare(gguf, pack, 300, false, false)["worst_kl"], 0.0) << pack;
     EXPECT_EQ(answer(gguf), answer(pack)) << pack;
   }
-  // A part of the table's text may be harder than the whole: for Q8_0 1.7 times as far off.
   const quant::Json quality = compare(gguf, testing::tiny_r1(), 2048, false, true);
   EXPECT_GT(quality["mean_kl"], 0.0);
-  EXPECT_LT(quality["mean_kl"].get<double>(), 2.0 * GetParam().mean_kl) << quality;
+  EXPECT_LT(quality["mean_kl"].get<double>(), GetParam().most_kl) << quality;
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, GgufInPlaceSlow,
-                         ::testing::Values(Format{DType::kQ8_0, 0.00051}, Format{DType::kQ6_K, 0.00089},
-                                           Format{DType::kQ5_K, 0.002}, Format{DType::kQ4_K, 0.005},
-                                           Format{DType::kIQ4_XS, 0.005}, Format{DType::kQ3_K, 0.0102},
-                                           Format{DType::kQ2_K, 0.0236}),
+                         ::testing::Values(Format{DType::kQ8_0, 1.75 * 0.00051}, Format{DType::kQ6_K, 1.5 * 0.00074},
+                                           Format{DType::kQ5_K, 1.5 * 0.002}, Format{DType::kQ4_K, 1.5 * 0.005},
+                                           Format{DType::kIQ4_XS, 1.5 * 0.005}, Format{DType::kQ3_K, 1.5 * 0.0102},
+                                           Format{DType::kQ2_K, 1.5 * 0.0236}),
                          [](const auto& param) { return std::string(quant::dtype_name(param.param.experts)); });
 
 }  // namespace
