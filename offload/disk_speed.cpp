@@ -62,7 +62,8 @@ std::optional<double> measure_disk_gb_per_s(std::span<const std::filesystem::pat
   const auto start = Clock::now();
   const auto elapsed_s = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   for (uint64_t place = 0; place < places; ++place) begin_read(place);
-  uint64_t bytes = 0;
+  uint64_t bytes = 0, lead_bytes = 0;
+  double lead_s = 0.0;
   std::optional<ReadFailure> failure;
   std::vector<ReadCompletion> completions;
   while (in_flight > 0) {
@@ -72,12 +73,17 @@ std::optional<double> measure_disk_gb_per_s(std::span<const std::filesystem::pat
       --in_flight;
       bytes += options.piece_bytes;
       if (completion.failure) failure = completion.failure;
-      if (!failure && begun < pieces.size() && elapsed_s() < options.max_s) begin_read(completion.tag);
+      const double now_s = elapsed_s();
+      if (lead_s == 0.0 && now_s >= options.lead_s && options.lead_s > 0.0) {
+        lead_s = now_s;
+        lead_bytes = bytes;
+      }
+      if (!failure && begun < pieces.size() && now_s < options.lead_s + options.max_s) begin_read(completion.tag);
     }
   }
   // Thrown only now: the buffer must outlive every read.
   if (failure) throw quant::Error(failure->kind, failure->detail);
-  return static_cast<double>(bytes) / elapsed_s() / 1e9;
+  return static_cast<double>(bytes - lead_bytes) / (elapsed_s() - lead_s) / 1e9;
 }
 
 }  // namespace moraine::offload

@@ -72,7 +72,15 @@ int ExpertCache::retire() {
   if (empty_slots_.empty() && !evict([](int) { return true; })) return -1;
   const int slot = empty_slots_.back();
   empty_slots_.pop_back();
-  ++retired_count_;
+  retired_.push_back(slot);
+  return slot;
+}
+
+int ExpertCache::revive() {
+  if (retired_.empty()) return -1;
+  const int slot = retired_.back();
+  retired_.pop_back();
+  empty_slots_.push_back(slot);
   return slot;
 }
 

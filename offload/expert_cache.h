@@ -20,7 +20,7 @@ class ExpertCache {
   ExpertCache(int slot_count, std::unique_ptr<EvictionPolicy> policy);
 
   /// Slots that were not retired.
-  int slot_count() const { return static_cast<int>(slots_.size()) - retired_count_; }
+  int slot_count() const { return static_cast<int>(slots_.size() - retired_.size()); }
   /// The slot in which the record is loading or ready, −1 if it is in none.
   int find(ExpertId id) const;
   State state(int slot) const { return at(slot).state; }
@@ -32,8 +32,10 @@ class ExpertCache {
   int take_for_prefetch(ExpertId id, const std::function<bool(int slot)>& may_evict);
   /// Gives up the policy's victim among the unpinned records that `may_evict` allows; false if there is none.
   bool evict(const std::function<bool(int slot)>& may_evict);
-  /// Takes a slot out of use for good, an empty one or the policy's victim among the unpinned; −1 if there is none.
+  /// Takes a slot out of use, an empty one or the policy's victim among the unpinned; −1 if there is none.
   int retire();
+  /// Takes a retired slot into use again, empty; −1 if there is none.
+  int revive();
   int empty_count() const { return static_cast<int>(empty_slots_.size()); }
   /// The load into `slot` ended well: the record is Ready. / It did not: the slot is Empty.
   void loaded(int slot);
@@ -75,12 +77,11 @@ class ExpertCache {
   void empty(int slot);
 
   std::vector<Slot> slots_;
-  std::vector<int> empty_slots_;
+  std::vector<int> empty_slots_, retired_;
   std::unordered_map<ExpertId, int> slot_of_;
   std::unique_ptr<EvictionPolicy> policy_;
   int pinned_count_ = 0;
   int unused_prefetch_count_ = 0;
-  int retired_count_ = 0;
   uint64_t evictions_ = 0;
   uint64_t wasted_prefetches_ = 0;
 };

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,6 +35,9 @@ class ExpertRecordSource {
   virtual std::vector<Extent> extents(ExpertId id) const = 0;
   /// True if the one extent is the record itself, so that it is read straight into its slot.
   virtual bool reads_in_place() const = 0;
+  /// XXH3-64 of the bytes that are read in place, if it is known: the store then adds it up while they arrive and calls
+  /// finish() only when it differs, to be told what is wrong.
+  virtual std::optional<uint64_t> checksum(ExpertId /*id*/) const { return std::nullopt; }
   /// Makes the record. In place: `raw` is the record in its slot (same memory as `record`), to be verified. Otherwise
   /// `raw` holds the extents' bytes one after the other and `record` is the slot to fill. Throws
   /// quant::Error(kChecksum) naming layer, expert, file and offset if bytes are not as written, kBadFile if they make

@@ -24,6 +24,7 @@ void StoreCounters::visit(const std::function<void(const char*, uint64_t)>& visi
   visitor("hinted_wanted", hinted_wanted);
   visitor("warm_reads", warm_reads);
   visitor("slots_given_back", slots_given_back);
+  visitor("slots_taken_again", slots_taken_again);
   visitor("stall_us", stall_us);
   visitor("busy_us", busy_us);
 }
@@ -45,6 +46,7 @@ StoreCounters operator-(const StoreCounters& after, const StoreCounters& before)
           .hinted_wanted = after.hinted_wanted - before.hinted_wanted,
           .warm_reads = after.warm_reads - before.warm_reads,
           .slots_given_back = after.slots_given_back - before.slots_given_back,
+          .slots_taken_again = after.slots_taken_again - before.slots_taken_again,
           .stall_us = after.stall_us - before.stall_us,
           .busy_us = after.busy_us - before.busy_us};
 }

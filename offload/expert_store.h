@@ -31,7 +31,7 @@ struct StoreOptions {
   /// Where the slots' memory comes from (offload/host_arena.h); null: the system.
   std::shared_ptr<HostMemory> memory = {};
   /// Asked every `pressure_period` how much memory to give back (offload/memory_pressure.h); null: nothing is given
-  /// back. Slots go one by one, never below `min_slots`, and do not return. Memory handed in stays whole.
+  /// back. Slots go one by one, never below `min_slots`, and return when it says so. Memory handed in stays whole.
   std::shared_ptr<MemoryPressure> pressure = {};
   std::chrono::milliseconds pressure_period{100};
   /// Where the experts wanted most are noted at the end, to be read at the next start while nobody waits for the drive
@@ -53,14 +53,15 @@ struct StoreCounters {
   uint64_t rereads = 0;  ///< records read once more after a wrong checksum or I/O error
   uint64_t bytes_read = 0;
   uint64_t bytes_prefetched = 0;
-  uint64_t bytes_wasted = 0;      ///< of prefetched records that were evicted before they were wanted
-  uint64_t hinted = 0;            ///< experts hinted of a layer, when that layer was acquired (no scans)
-  uint64_t wanted_with_hint = 0;  ///< experts wanted of layers with a hint: recall = hinted_wanted / wanted_with_hint
-  uint64_t hinted_wanted = 0;     ///< of these, hinted: precision = hinted_wanted / hinted
-  uint64_t warm_reads = 0;        ///< records begun to be read because they were wanted before the start
-  uint64_t slots_given_back = 0;  ///< under memory pressure
-  uint64_t stall_us = 0;          ///< time callers waited in LeaseStream::next()
-  uint64_t busy_us = 0;           ///< time in which at least one read was under way
+  uint64_t bytes_wasted = 0;       ///< of prefetched records that were evicted before they were wanted
+  uint64_t hinted = 0;             ///< experts hinted of a layer, when that layer was acquired (no scans)
+  uint64_t wanted_with_hint = 0;   ///< experts wanted of layers with a hint: recall = hinted_wanted / wanted_with_hint
+  uint64_t hinted_wanted = 0;      ///< of these, hinted: precision = hinted_wanted / hinted
+  uint64_t warm_reads = 0;         ///< records begun to be read because they were wanted before the start
+  uint64_t slots_given_back = 0;   ///< under memory pressure
+  uint64_t slots_taken_again = 0;  ///< after it
+  uint64_t stall_us = 0;           ///< time callers waited in LeaseStream::next()
+  uint64_t busy_us = 0;            ///< time in which at least one read was under way
 
   /// Calls visit(name, value) for each counter, in this order.
   void visit(const std::function<void(const char*, uint64_t)>& visitor) const;

@@ -40,22 +40,26 @@ std::optional<uint64_t> read_field(const std::filesystem::path& file, std::strin
 /// The names that a version of control groups gives its files.
 struct GroupFiles {
   const char* limit;
+  const char* soft_limit;  // above it the system reclaims
   const char* usage;
   const char* cache_field;  // of memory.stat
 };
 
 void apply_group(const std::filesystem::path& group, const GroupFiles& files, std::optional<MemoryLimit>& tightest) {
-  const std::optional<uint64_t> limit_bytes = read_number(group / files.limit);
-  if (!limit_bytes || *limit_bytes >= kNoLimitBytes) return;
+  const uint64_t hard_bytes = read_number(group / files.limit).value_or(kNoLimitBytes);
+  const uint64_t limit_bytes = std::min(hard_bytes, read_number(group / files.soft_limit).value_or(kNoLimitBytes));
+  if (limit_bytes >= kNoLimitBytes) return;
   const uint64_t used_bytes = read_number(group / files.usage).value_or(0);
   const uint64_t cache_bytes = std::min(read_field(group / "memory.stat", files.cache_field).value_or(0), used_bytes);
   const uint64_t held_bytes = used_bytes - cache_bytes;
-  const uint64_t left_bytes = *limit_bytes > held_bytes ? *limit_bytes - held_bytes : 0;
+  const uint64_t left_bytes = limit_bytes > held_bytes ? limit_bytes - held_bytes : 0;
+  const uint64_t over_bytes = held_bytes > limit_bytes ? held_bytes - limit_bytes : 0;
   if (!tightest) {
-    tightest = MemoryLimit{*limit_bytes, left_bytes};
+    tightest = MemoryLimit{limit_bytes, left_bytes, over_bytes};
   } else {
-    tightest->limit_bytes = std::min(tightest->limit_bytes, *limit_bytes);
+    tightest->limit_bytes = std::min(tightest->limit_bytes, limit_bytes);
     tightest->available_bytes = std::min(tightest->available_bytes, left_bytes);
+    tightest->over_bytes = std::max(tightest->over_bytes, over_bytes);
   }
 }
 
@@ -75,8 +79,9 @@ void apply_hierarchy(const std::filesystem::path& mount, const std::filesystem::
 
 std::optional<MemoryLimit> read_memory_limit(const std::filesystem::path& process_groups,
                                              const std::filesystem::path& mount) {
-  constexpr GroupFiles kVersion2 = {"memory.max", "memory.current", "inactive_file"};
-  constexpr GroupFiles kVersion1 = {"memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"};
+  constexpr GroupFiles kVersion2 = {"memory.max", "memory.high", "memory.current", "inactive_file"};
+  constexpr GroupFiles kVersion1 = {"memory.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.usage_in_bytes",
+                                    "total_inactive_file"};
   std::optional<MemoryLimit> tightest;
   std::ifstream in(process_groups);
   std::string line;  // "hierarchy:controllers:path"; version 2 has hierarchy 0 and no controllers

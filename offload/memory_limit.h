@@ -8,8 +8,9 @@ namespace moraine::offload {
 
 /// What the control groups around this process allow.
 struct MemoryLimit {
-  uint64_t limit_bytes = 0;      ///< the tightest limit
+  uint64_t limit_bytes = 0;      ///< the tightest limit, hard (memory.max) or soft (memory.high)
   uint64_t available_bytes = 0;  ///< that could still be had under every limit; cached file pages count as free
+  uint64_t over_bytes = 0;       ///< held beyond a limit: it was lowered, or is a soft one
 };
 
 /// The memory limits of the control groups that this process is in (v2 and v1), or nothing if none is set.

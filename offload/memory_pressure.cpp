@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -57,16 +58,27 @@ bool SystemPressure::is_system_short() const {
   return available_ram_bytes(std::nullopt, files_.meminfo) < total_ram_bytes(files_.meminfo) / 8;
 }
 
-uint64_t SystemPressure::missing_bytes() const {
-  uint64_t missing = 0;
-  const auto need = [&missing](uint64_t margin, uint64_t available) {
-    if (available < margin) missing = std::max(missing, margin - available);
-  };
+std::vector<SystemPressure::Room> SystemPressure::rooms() const {
+  std::vector<Room> rooms;
   const std::optional<MemoryLimit> limit = read_memory_limit(files_.process_groups, files_.groups);
-  if (limit) need(margin_bytes(limit->limit_bytes), limit->available_bytes);
+  if (limit) rooms.push_back({limit->limit_bytes, limit->available_bytes, limit->over_bytes});
   const uint64_t system_bytes = total_ram_bytes(files_.meminfo);
-  if (system_bytes > 0) need(margin_bytes(system_bytes), available_ram_bytes(std::nullopt, files_.meminfo));
-  return missing;
+  if (system_bytes > 0) rooms.push_back({system_bytes, available_ram_bytes(std::nullopt, files_.meminfo)});
+  return rooms;
+}
+
+uint64_t SystemPressure::spare_bytes(uint64_t unit_bytes) {
+  if (!last_call_ || !may_grow_ || *last_call_ < *may_grow_) return 0;
+  uint64_t spare = std::numeric_limits<uint64_t>::max();
+  const std::vector<Room> all = rooms();
+  for (const Room& room : all) {
+    const uint64_t kept_bytes = 4 * margin_bytes(room.whole_bytes);
+    spare = std::min({spare, room.available_bytes - std::min(kept_bytes, room.available_bytes),
+                      std::max(room.whole_bytes / 64, unit_bytes)});
+  }
+  if (all.empty() || spare < unit_bytes) return 0;
+  may_grow_ = *last_call_ + kGrowEvery;
+  return spare;
 }
 
 uint64_t SystemPressure::excess_bytes_at(uint64_t held_bytes, std::chrono::steady_clock::time_point now) {
@@ -77,13 +89,21 @@ uint64_t SystemPressure::excess_bytes_at(uint64_t held_bytes, std::chrono::stead
   const uint64_t group_us = stall_since_last_us(group_psi_, last_group_stall_us_);
   const uint64_t system_us = stall_since_last_us(files_.psi, last_system_stall_us_);
   const auto last_call = std::exchange(last_call_, now);
-  uint64_t excess = missing_bytes();
+  uint64_t excess = 0;
+  for (const Room& room : rooms()) {
+    const uint64_t margin = margin_bytes(room.whole_bytes);
+    excess = std::max(excess, room.over_bytes + margin - std::min(margin, room.available_bytes));
+  }
+  bool is_quiet = last_call.has_value();
   if (last_call) {
     const auto elapsed_us = std::chrono::duration_cast<std::chrono::microseconds>(now - *last_call).count();
-    const uint64_t tenth_us = static_cast<uint64_t>(std::max<int64_t>(elapsed_us, 0)) / 10;
+    const uint64_t hundredth_us = static_cast<uint64_t>(std::max<int64_t>(elapsed_us, 0)) / 100;
+    const uint64_t tenth_us = 10 * hundredth_us;
     const bool is_stalled = group_us > tenth_us || (system_us > tenth_us && is_system_short());
     if (is_stalled) excess = std::max(excess, held_bytes / 20);
+    is_quiet = group_us <= hundredth_us && (system_us <= hundredth_us || !is_system_short());
   }
+  if (excess > 0 || !is_quiet || !may_grow_) may_grow_ = now + kQuiet;
   return std::min(excess, held_bytes);
 }
 

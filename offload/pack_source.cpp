@@ -48,6 +48,10 @@ std::vector<Extent> PackSource::extents(ExpertId id) const {
            .size_bytes = size_bytes}};
 }
 
+std::optional<uint64_t> PackSource::checksum(ExpertId id) const {
+  return packed_layer(id).checksums[static_cast<size_t>(id.expert)];
+}
+
 void PackSource::finish(ExpertId id, std::span<const std::byte> raw, std::span<std::byte> record) const {
   MORAINE_CHECK(raw.data() == record.data() && raw.size() == record_bytes(id));
   const uint64_t expected = packed_layer(id).checksums[static_cast<size_t>(id.expert)];

@@ -168,10 +168,13 @@ std::optional<ReadPiece> ReadScheduler::next() {
         end_piece(dropped);
         continue;
       }
+      const bool has_room = in_flight_bytes_ + queue->front().length_bytes <= limits_.in_flight_bytes;
+      if (in_flight_bytes_ > 0 && !has_room) return std::nullopt;
       // A piece of the other queue may hold the buffer that this one waits for.
       if (!give_bounce(queue->front())) break;
       ReadPiece piece = queue->front();
       queue->pop_front();
+      in_flight_bytes_ += piece.length_bytes;
       piece.direct = piece.direct && files_.direct(piece.file);
       return piece;
     }
@@ -180,6 +183,7 @@ std::optional<ReadPiece> ReadScheduler::next() {
 }
 
 void ReadScheduler::settle(ReadPiece piece, PieceOutcome outcome) {
+  in_flight_bytes_ -= piece.length_bytes;
   Request& request = requests_.at(piece.request);
   request.bytes_read += std::exchange(piece.total_bytes, 0);
   if (outcome.state == PieceOutcome::State::kAgain) {

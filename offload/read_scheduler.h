@@ -47,6 +47,9 @@ struct SchedulerLimits {
   uint64_t piece_bytes =
       512u << 10;           ///< longest system read, a multiple of 4096: direct reads above 1 MiB may come short
   int bounce_buffers = 32;  ///< of piece_bytes each, taken when first needed
+  /// Handed out and not settled. Enough for any drive to be at full speed; what comes behind it can still be overtaken
+  /// by what is urgent.
+  uint64_t in_flight_bytes = 8u << 20;
 };
 
 /// Cuts requests into pieces, says which to read next, and puts completions together: all of a reader that is not the
@@ -56,7 +59,8 @@ class ReadScheduler {
   ReadScheduler(const FileSet& files, const SchedulerLimits& limits);
 
   void add(const ReadRequest& request);
-  /// The next piece to read, urgent ones first, or nothing (none left, or it needs a bounce buffer and all are in use).
+  /// The next piece to read, urgent ones first, or nothing (none left, enough in flight, or it needs a bounce buffer
+  /// and all are in use).
   std::optional<ReadPiece> next();
   /// Takes a piece from next() back after absorb_read().
   void settle(ReadPiece piece, PieceOutcome outcome);
@@ -80,6 +84,7 @@ class ReadScheduler {
   const FileSet& files_;
   const SchedulerLimits limits_;
   uint64_t next_key_ = 0;
+  uint64_t in_flight_bytes_ = 0;
   std::unordered_map<uint64_t, Request> requests_;
   std::deque<ReadPiece> urgent_, later_;
   std::vector<quant::AlignedBuffer> bounce_;

@@ -60,9 +60,12 @@ void StoreImpl::watch_pressure() {
     const uint64_t held_bytes = slot_bytes * static_cast<uint64_t>(cache_.slot_count());
     lock.unlock();
     const uint64_t excess_bytes = std::min(options_.pressure->excess_bytes(held_bytes), held_bytes);
+    const bool wants_more = excess_bytes == 0 && held_bytes < arena_.size_bytes();
+    const uint64_t spare_bytes = wants_more ? options_.pressure->spare_bytes(slot_bytes) : 0;
     lock.lock();
     if (excess_bytes > 0) slots_to_give_back_ = static_cast<int>((excess_bytes + slot_bytes - 1) / slot_bytes);
     give_back_slots();
+    if (slots_to_give_back_ == 0) take_slots_again(spare_bytes / slot_bytes);
   }
 }
 
@@ -77,6 +80,17 @@ void StoreImpl::give_back_slots() {
   }
   if (cache_.slot_count() <= min_slots_) slots_to_give_back_ = 0;
   if (retired_.size() > before) reader_->wake();
+}
+
+void StoreImpl::take_slots_again(uint64_t most) {
+  // A slot whose memory the I/O thread has not given back yet keeps it.
+  for (; most > 0; --most) {
+    const int slot = cache_.revive();
+    if (slot < 0) break;
+    std::erase(retired_, slot);
+    ++counters_.slots_taken_again;
+  }
+  wake_if_useful();
 }
 
 void StoreImpl::give_back_memory(int slot) {

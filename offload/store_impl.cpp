@@ -285,6 +285,7 @@ StoreCounters StoreImpl::counters() const {
   counters.evictions = cache_.evictions();
   counters.bytes_wasted = cache_.wasted_prefetches() * source_->max_record_bytes();
   counters.dropped_hints += prefetcher_.dropped();
+  if (reads_in_flight_ > 0) counters.busy_us += busy_us_until_now();
   return counters;
 }
 

@@ -18,6 +18,7 @@
 #include "offload/host_arena.h"
 #include "offload/prefetcher.h"
 #include "quant/aligned_buffer.h"
+#include "quant/checksum.h"
 
 namespace moraine::offload {
 
@@ -73,12 +74,17 @@ class StoreImpl {
     bool is_prefetch = false;  // begun for a hint
     bool is_warm = false;      // begun because it was wanted before the start
     bool was_reread = false;
-    bool is_finishing = false;  // read, with the finish threads
-    int reads_left = 0;
+    bool is_finishing = false;               // read, with the finish threads
+    bool is_checking = false;                // with the finish threads; more may still be read
+    int reads_left = 0;                      // of at most kReadBytes each
     std::vector<StreamState*> waiters = {};  // empty: nobody wants it (any more)
     uint64_t raw_bytes = 0;                  // of all extents; 0 where they are read in place
     quant::AlignedBuffer raw = {};           // [≥ raw_bytes] the extents' bytes, one after the other
     std::optional<ReadFailure> failure = std::nullopt;
+    // Where the source knows the checksum, it is added up while the reads end:
+    std::optional<quant::ChecksumStream> check = std::nullopt;
+    std::vector<bool> arrived = {};  // [reads]
+    size_t checked_reads = 0;        // the first so many of them are in `check`
   };
 
   // Callers' side: store_impl.cpp
@@ -99,6 +105,7 @@ class StoreImpl {
   void begin_warm();
   void watch_pressure();
   void give_back_slots();
+  void take_slots_again(uint64_t most);
   void give_back_memory(int slot);
 
   // I/O and finish side: store_loading.cpp. All but the loops expect mutex_ to be held.
@@ -114,9 +121,13 @@ class StoreImpl {
   bool drive_has_time() const;
   bool may_begin(const Load& load) const;
   void count_reads(int change);
+  uint64_t busy_us_until_now() const;
   void on_read(ReadCompletion& completion);
   void on_reader_broken(std::exception_ptr error);
+  void fail_read(Load& load);
   void finish(std::unique_lock<std::mutex>& lock, Load& load);
+  bool check_arrived(std::unique_lock<std::mutex>& lock, Load& load);
+  void make_record(std::unique_lock<std::mutex>& lock, Load& load);
   void succeed(Load& load);
   void fail(Load& load, std::exception_ptr error, bool can_reread);
   void deliver_error(Load& load, const std::exception_ptr& error);

@@ -9,12 +9,20 @@
 namespace moraine::offload {
 namespace {
 
-uint64_t tag_of(ExpertId id) {
-  return static_cast<uint64_t>(static_cast<uint32_t>(id.layer)) << 32 | static_cast<uint32_t>(id.expert);
+/// Records are read in requests of at most this, so that counters and drive_has_time() see how far each has come.
+constexpr uint64_t kReadBytes = 4u << 20;
+
+// A request's tag: 16 bits of the layer, 24 of the expert, 24 of the number of the read.
+uint64_t tag_of(ExpertId id, int read) {
+  return static_cast<uint64_t>(id.layer) << 48 | static_cast<uint64_t>(id.expert) << 24 | static_cast<uint64_t>(read);
 }
 
 ExpertId id_of(uint64_t tag) {
-  return {.layer = static_cast<int32_t>(tag >> 32), .expert = static_cast<int32_t>(tag & 0xffffffffu)};
+  return {.layer = static_cast<int32_t>(tag >> 48), .expert = static_cast<int32_t>(tag >> 24 & 0xffffff)};
+}
+
+size_t read_of(uint64_t tag) {
+  return static_cast<size_t>(tag & 0xffffff);
 }
 
 }  // namespace
@@ -111,7 +119,7 @@ bool StoreImpl::drive_has_time() const {
   for (const auto& [id, load] : loads_) {
     if (load->reads_left == 0 || load->waiters.empty()) continue;
     ++awaited;
-    awaited_bytes += source_->record_bytes(id);
+    awaited_bytes += std::min(source_->record_bytes(id), kReadBytes * static_cast<uint64_t>(load->reads_left));
   }
   return awaited <= 1 || awaited_bytes <= kQueuedBytes;
 }
@@ -156,26 +164,36 @@ void StoreImpl::put_reads(Load& load) {
   MORAINE_CHECK(!extents.empty());
   MORAINE_CHECK(!in_place || (extents.size() == 1 && extents[0].size_bytes == target.size()));
   load.failure.reset();
-  load.reads_left = static_cast<int>(extents.size());
-  count_reads(load.reads_left);
+  load.reads_left = 0;
   uint64_t position_bytes = 0;
   for (const Extent& extent : extents) {
-    requests_.push_back({.tag = tag_of(load.id),
-                         .file = extent.file,
-                         .offset = extent.offset,
-                         .destination = target.subspan(position_bytes, extent.size_bytes),
-                         .urgent = !load.waiters.empty()});
-    position_bytes += extent.size_bytes;
+    for (uint64_t done_bytes = 0; done_bytes < extent.size_bytes; done_bytes += kReadBytes) {
+      const uint64_t size_bytes = std::min(kReadBytes, extent.size_bytes - done_bytes);
+      requests_.push_back({.tag = tag_of(load.id, load.reads_left),
+                           .file = extent.file,
+                           .offset = extent.offset + done_bytes,
+                           .destination = target.subspan(position_bytes, size_bytes),
+                           .urgent = !load.waiters.empty()});
+      position_bytes += size_bytes;
+      ++load.reads_left;
+    }
   }
+  count_reads(load.reads_left);
+  load.check.reset();
+  if (in_place && source_->checksum(load.id)) load.check.emplace();
+  load.arrived.assign(static_cast<size_t>(load.reads_left), false);
+  load.checked_reads = 0;
 }
 
 void StoreImpl::count_reads(int change) {
-  const auto now = std::chrono::steady_clock::now();
-  if (reads_in_flight_ == 0) busy_since_ = now;
+  if (reads_in_flight_ == 0) busy_since_ = std::chrono::steady_clock::now();
   reads_in_flight_ += change;
-  if (reads_in_flight_ > 0) return;
-  const auto busy = std::chrono::duration_cast<std::chrono::microseconds>(now - busy_since_);
-  counters_.busy_us += static_cast<uint64_t>(busy.count());
+  if (reads_in_flight_ == 0) counters_.busy_us += busy_us_until_now();
+}
+
+uint64_t StoreImpl::busy_us_until_now() const {
+  const auto busy = std::chrono::steady_clock::now() - busy_since_;
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(busy).count());
 }
 
 void StoreImpl::on_read(ReadCompletion& completion) {
@@ -185,15 +203,24 @@ void StoreImpl::on_read(ReadCompletion& completion) {
   counters_.bytes_read += completion.bytes_read;
   if (load.is_prefetch) counters_.bytes_prefetched += completion.bytes_read;
   if (completion.failure && !load.failure) load.failure = std::move(completion.failure);
-  if (--load.reads_left > 0) return;
-  if (load.failure) {
-    load.failure->detail.item = expert_name(load.id);
-    fail(load, std::make_exception_ptr(quant::Error(load.failure->kind, load.failure->detail)), true);
+  load.arrived[read_of(completion.tag)] = true;
+  --load.reads_left;
+  load.is_finishing = load.reads_left == 0 && !load.failure;
+  if (load.is_checking) return;  // who checks it will see
+  if (load.reads_left == 0 && load.failure) {
+    fail_read(load);
     return;
   }
-  load.is_finishing = true;
+  const bool can_check = load.check && !load.failure && load.arrived[load.checked_reads];
+  if (!load.is_finishing && !can_check) return;
+  load.is_checking = true;
   finish_.push_back(&load);
   has_finish_work_.notify_one();
+}
+
+void StoreImpl::fail_read(Load& load) {
+  load.failure->detail.item = expert_name(load.id);
+  fail(load, std::make_exception_ptr(quant::Error(load.failure->kind, load.failure->detail)), true);
 }
 
 void StoreImpl::on_reader_broken(std::exception_ptr error) {
@@ -209,7 +236,8 @@ void StoreImpl::on_reader_broken(std::exception_ptr error) {
       continue;
     }
     deliver_error(load, error);
-    abandoned_.push_back(std::move(entry->second));  // its slot stays Loading: it is not given to anyone again
+    // Its slot stays Loading: it is not given to anyone again. A finish thread may hold it.
+    abandoned_.push_back(std::move(entry->second));
     entry = loads_.erase(entry);
   }
 }
@@ -226,6 +254,32 @@ void StoreImpl::run_finish() {
 }
 
 void StoreImpl::finish(std::unique_lock<std::mutex>& lock, Load& load) {
+  const bool is_right = load.check && check_arrived(lock, load);
+  load.is_checking = false;
+  if (load.reads_left > 0) return;  // on_read() goes on; or the reader is broken, and nobody does
+  if (load.failure) {
+    fail_read(load);
+  } else if (is_right) {
+    succeed(load);
+  } else {
+    make_record(lock, load);
+  }
+}
+
+/// Adds to the checksum what has arrived without a gap. True if that is the whole record, as it was written.
+bool StoreImpl::check_arrived(std::unique_lock<std::mutex>& lock, Load& load) {
+  const std::span<const std::byte> record = arena_.slot(load.slot).first(source_->record_bytes(load.id));
+  while (load.checked_reads < load.arrived.size() && load.arrived[load.checked_reads] && !load.failure) {
+    const size_t begin = load.checked_reads * kReadBytes;
+    lock.unlock();
+    load.check->update(record.subspan(begin, std::min<size_t>(kReadBytes, record.size() - begin)));
+    lock.lock();
+    ++load.checked_reads;
+  }
+  return load.checked_reads == load.arrived.size() && load.check->digest() == source_->checksum(load.id);
+}
+
+void StoreImpl::make_record(std::unique_lock<std::mutex>& lock, Load& load) {
   const std::span<std::byte> record = arena_.slot(load.slot).first(source_->record_bytes(load.id));
   const std::span<const std::byte> raw = source_->reads_in_place() ? record : load.raw.span().first(load.raw_bytes);
   std::exception_ptr error;

@@ -5,8 +5,9 @@
 namespace moraine::runtime {
 namespace {
 
-constexpr double kNewShare = 0.1;  // of a decaying mean: about the last ten layers count
-constexpr int kLeastCalls = 10;    // before a mean is believed
+constexpr double kNewShare = 0.1;    // of a decaying mean: about the last ten layers count
+constexpr int kLeastCalls = 10;      // before a mean is believed
+constexpr double kForgotten = 0.02;  // of the best speed's lead over a worse one
 
 void mix(double& mean, double value) {
   mean = mean < 0.0 ? value : mean + kNewShare * (value - mean);
@@ -22,13 +23,22 @@ int32_t HintBudget::next_count(double now_s, const offload::StoreCounters& count
   if (calls_++ == 0) return usual_count_;  // there is no period yet
   const double busy_s = static_cast<double>(since.busy_us) / 1e6;
   const auto read_bytes = static_cast<double>(since.bytes_read);
-  if (read_bytes > 0.0 && busy_s > 0.0) mix(bytes_per_s_, read_bytes / busy_s);
+  // A fraction of a record may have been read before this period: too little to tell a speed from.
+  if (busy_s > 0.0 && read_bytes >= static_cast<double>(record_bytes_)) {
+    const double speed = read_bytes / busy_s;
+    bytes_per_s_ = speed > bytes_per_s_ ? speed : bytes_per_s_ + kForgotten * (speed - bytes_per_s_);
+  }
   // What hints made the drive do would be idle time without them.
   const double demand_share = read_bytes > 0.0 ? 1.0 - static_cast<double>(since.bytes_prefetched) / read_bytes : 1.0;
   mix(idle_s_, std::max(0.0, period_s - busy_s * demand_share));
   if (calls_ < kLeastCalls || bytes_per_s_ < 0.0 || record_bytes_ == 0) return usual_count_;
   const double records = idle_s_ * bytes_per_s_ / static_cast<double>(record_bytes_);
   return static_cast<int32_t>(std::clamp(records + 0.5, 0.0, static_cast<double>(most_)));
+}
+
+void HintBudget::skip(double now_s, const offload::StoreCounters& counters) {
+  before_ = counters;
+  before_s_ = now_s;
 }
 
 }  // namespace moraine::runtime

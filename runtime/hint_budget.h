@@ -8,6 +8,9 @@ namespace moraine::runtime {
 
 /// How many experts are worth a hint: what the drive can deliver in the time that demand leaves it idle from one layer
 /// to the next. Learns both from the store's counters; only time depends on it.
+///
+/// The drive's speed is the best of late, not the mean: a drive that answers late, but many reads at a time, looks slow
+/// whenever it is asked for little, and would then be asked for less.
 class HintBudget {
  public:
   /// `usual_count`: until something was measured. `most`: at any time.
@@ -16,6 +19,8 @@ class HintBudget {
 
   /// The count for a hint given now; called once per hint with the store's counters.
   int32_t next_count(double now_s, const offload::StoreCounters& counters);
+  /// What happened until now says nothing about decoding: it was a prefill chunk.
+  void skip(double now_s, const offload::StoreCounters& counters);
 
  private:
   const uint64_t record_bytes_;
@@ -24,7 +29,7 @@ class HintBudget {
   double before_s_ = 0.0;
   offload::StoreCounters before_ = {};
   double idle_s_ = -1.0;       // per layer, decaying mean; negative: not known
-  double bytes_per_s_ = -1.0;  // of the drive while it reads, the same
+  double bytes_per_s_ = -1.0;  // of the drive while it reads: the best, slowly forgotten; negative: not known
 };
 
 }  // namespace moraine::runtime

@@ -25,10 +25,21 @@ std::span<const RoutedExpert> MoeLayer::run(int layer, int32_t row_count) {
 
 void MoeLayer::hint(int layer, int32_t row_count) {
   if (!store_.wants_hints()) return;
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  predictor_.set_count(budget_.next_count(std::chrono::duration<double>(now).count(), store_.counters()));
+  const double now_s = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  if (predictor_.wants_all(row_count)) {
+    budget_.skip(now_s, store_.counters());
+  } else {
+    predictor_.set_count(budget_.next_count(now_s, store_.counters()));
+  }
   predictor_.set_row_count(row_count);
   store_.hint(predictor_.likely(layer));
+}
+
+void MoeLayer::begin_step(int32_t row_count) {
+  if (!predictor_.wants_all(row_count)) return;
+  int layer = 0;
+  while (layer < model_.config.num_hidden_layers && !model_.config.is_moe_layer(layer)) ++layer;
+  hint(layer, row_count);
 }
 
 void MoeLayer::route(int layer, int32_t row_count) {

@@ -28,6 +28,9 @@ class MoeLayer {
   /// Hints the experts that `layer`, a later one, is likely to want of the step's rows; nothing unless it is a MoE
   /// layer.
   void hint(int layer, int32_t row_count);
+  /// As a step begins: hints the experts of the first MoE layer if that needs no prediction, so that they are read
+  /// while the layers before it are computed.
+  void begin_step(int32_t row_count);
 
  private:
   void route(int layer, int32_t row_count);

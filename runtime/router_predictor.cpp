@@ -19,6 +19,10 @@ void RouterPredictor::set_router_input(int layer, std::span<const float> normed)
   input_ = normed;
 }
 
+bool RouterPredictor::wants_all(int32_t row_count) const {
+  return row_count * router_.num_experts_per_tok() >= static_cast<int32_t>(model_.config.n_routed_experts);
+}
+
 bool RouterPredictor::is_moe(int layer) const {
   return layer < model_.config.num_hidden_layers && model_.config.is_moe_layer(layer);
 }
@@ -38,7 +42,7 @@ std::span<const offload::ExpertId> RouterPredictor::likely(int layer) {
   if (!is_moe(layer)) return likely_;
   const auto n_experts = static_cast<int32_t>(model_.config.n_routed_experts);
   const int32_t top_k = router_.num_experts_per_tok();
-  if (row_count_ * top_k >= n_experts) {
+  if (wants_all(row_count_)) {
     for (int32_t e = 0; e < n_experts; ++e) likely_.push_back({layer, e});
     return likely_;
   }

@@ -22,6 +22,8 @@ class RouterPredictor final : public offload::ExpertPredictor {
   RouterPredictor(const Model& model, DenseBackend& dense, const Router& router,
                   std::shared_ptr<const LinearPredictor> trained = {});
 
+  /// Whether a step of so many rows wants nearly all experts of a layer: then likely() names all.
+  bool wants_all(int32_t row_count) const;
   /// The rows of the step under way.
   void set_row_count(int32_t row_count) { row_count_ = row_count; }
   /// How many experts likely() names of a decoded token; at first num_experts_per_tok.

@@ -30,6 +30,7 @@ void Transformer::walk(const StepBatch& batch, const std::function<bool()>& stop
     observer->hidden(layer_count, hidden_);
   };
   dense_.begin_step(batch);
+  moe_layer_.begin_step(row_count);
   show_hidden(0);
   for (int layer = 0; layer < model_.config.num_hidden_layers; ++layer) {
     if (stop && stop()) throw StopRequested();

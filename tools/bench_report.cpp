@@ -30,6 +30,8 @@ quant::Json row_json(const BenchRow& row, const BenchLimits& limits) {
        {{"median", row.tokens_per_s.median}, {"min", row.tokens_per_s.min}, {"max", row.tokens_per_s.max}}},
       {"weight_bytes_per_token", total_of(row.costs).weight_bytes},
       {"bytes_read_per_token", row.bytes_read},
+      {"bytes_wasted_per_token", row.bytes_wasted},
+      {"disk_gb_per_s", or_null(row.disk_gb_per_s)},
       {"expert_hit_rate", or_null(row.expert_hit_rate)},
       {"bound", bound ? quant::Json(bound->limit) : quant::Json(nullptr)},
       {"fraction_of_bound", or_null(fraction_of(row, bound))},
@@ -52,7 +54,12 @@ std::string row_line(const BenchRow& row, const BenchLimits& limits) {
   line += bound ? fmt::format("  {:.2f} t/s ({}): {:.1f} %", bound->tokens_per_s, bound->limit,
                               100.0 * fraction_of(row, bound).value_or(0.0))
                 : "  none";
-  if (row.bytes_read > 0.0) line += fmt::format("; {:.3f} GB/token read from disk", row.bytes_read / 1e9);
+  if (row.bytes_read > 0.0) {
+    const double busy_share = row.total_s > 0.0 ? row.disk_busy_s / row.total_s : 0.0;
+    line += fmt::format("; {:.4f} GB/token read from disk, {:.4f} of it wasted; reading {:.1f} % of the time; disk {}",
+                        row.bytes_read / 1e9, row.bytes_wasted / 1e9, 100.0 * busy_share,
+                        rate_text(row.disk_gb_per_s, "GB/s"));
+  }
   if (row.bytes_read > 0.0 && row.expert_hit_rate) line += fmt::format(", hits {:.1f} %", 100.0 * *row.expert_hit_rate);
   return line + "\n";
 }

@@ -43,7 +43,11 @@ struct BenchRow {
   double wait_s = 0.0;                         ///< per token: waiting for experts
   double total_s = 0.0;                        ///< per token
   double bytes_read = 0.0;                     ///< per token: from the disk
+  double disk_busy_s = 0.0;                    ///< per token: while a read was under way
+  double bytes_wasted = 0.0;                   ///< per token: read for hints and given up unused
   std::optional<double> expert_hit_rate = {};  ///< nothing if no expert was wanted
+  /// Of the drive, measured right before and right after this test: the mean. Nothing if nothing was read.
+  std::optional<double> disk_gb_per_s = {};
 };
 
 /// Which limit holds a test back, and the speed it allows.
@@ -54,7 +58,7 @@ struct Bound {
 
 /// decode: weights ÷ DRAM read + attention's products with the cached tokens ÷ bf16 peak, one after the other; named by
 /// the larger. prefill: the larger of weights ÷ DRAM read and all products ÷ int8 peak. Both: never faster than the
-/// bytes that came from the disk ÷ disk speed. A limit that was not measured bounds nothing.
+/// bytes that were wanted from the disk ÷ disk speed beside the row. A limit that was not measured bounds nothing.
 std::optional<Bound> bound_of(const BenchRow& row, const BenchLimits& limits);
 
 /// Everything that `moraine bench` prints.

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <random>
 #include <set>
+#include <utility>
 
 #include "cpu/isa.h"
 #include "offload/disk_speed.h"
@@ -66,6 +67,8 @@ class RowMeter {
     row_.total_s += elapsed_s;
     row_.wait_s += static_cast<double>(store.stall_us) / 1e6;
     row_.bytes_read += static_cast<double>(store.bytes_read);
+    row_.bytes_wasted += static_cast<double>(store.bytes_wasted);
+    row_.disk_busy_s += static_cast<double>(store.busy_us) / 1e6;
     hits_ += store.hits;
     wanted_ += store.hits + store.misses + store.late_prefetches;
     const StepCosts cost = costs();
@@ -77,7 +80,8 @@ class RowMeter {
 
   BenchRow finish() {
     const double tokens = static_cast<double>(row_.tokens) * static_cast<double>(speeds_.size());
-    for (double* sum : {&row_.total_s, &row_.wait_s, &row_.bytes_read}) *sum /= tokens;
+    for (double* sum : {&row_.total_s, &row_.wait_s, &row_.bytes_read, &row_.bytes_wasted, &row_.disk_busy_s})
+      *sum /= tokens;
     for (const LayerKind kind : kLayerKinds) {
       row_.seconds[kind] /= tokens;
       Cost& cost = row_.costs[kind];
@@ -198,11 +202,48 @@ cpu::MachineLimits compute_limits(const BenchOptions& options, int threads, cons
   return cpu::measure_machine_limits(pool, sizes);
 }
 
-std::optional<double> disk_limit(const BenchOptions& options, const std::vector<std::filesystem::path>& files) {
-  // Other places in every run: those of the last one may lie in a cache of the drive or of a virtual machine's host.
-  return offload::measure_disk_gb_per_s(
-      files, {.reader = options.engine.reader, .max_s = options.disk_s, .seed = std::random_device{}()});
-}
+/// Measures the drive whenever it is called, and keeps the fastest.
+class DriveMeter {
+ public:
+  /// `will_stream`: what is measured first counts for a row.
+  DriveMeter(const BenchOptions& options, std::vector<std::filesystem::path> files, bool will_stream)
+      : options_(options), files_(std::move(files)), is_first_(will_stream) {}
+
+  std::optional<double> measure() {
+    const double lead_s = std::exchange(is_first_, false) ? options_.disk.first_lead_s : options_.disk.lead_s;
+    // Other places every time: those of the last time may lie in a cache of the drive or of a virtual machine's host.
+    const auto gb_per_s = offload::measure_disk_gb_per_s(files_, {.reader = options_.engine.reader,
+                                                                  .lead_s = lead_s,
+                                                                  .max_s = options_.disk.measure_s,
+                                                                  .seed = std::random_device{}()});
+    if (gb_per_s) fastest_ = std::max(*gb_per_s, fastest_.value_or(0.0));
+    return gb_per_s;
+  }
+  std::optional<double> fastest() const { return fastest_; }
+
+ private:
+  const BenchOptions& options_;
+  const std::vector<std::filesystem::path> files_;
+  bool is_first_;
+  std::optional<double> fastest_;
+};
+
+/// Measures the drive between rows; the mean of the speeds before and after a row is the row's.
+class DriveBesideRows {
+ public:
+  explicit DriveBesideRows(const DiskMeter& meter) : meter_(meter), before_(meter ? meter() : std::nullopt) {}
+
+  void finish(BenchRow& row) {
+    if (!meter_ || row.bytes_read == 0.0) return;
+    const std::optional<double> after = meter_();
+    if (before_ && after) row.disk_gb_per_s = (*before_ + *after) / 2.0;
+    before_ = after;
+  }
+
+ private:
+  const DiskMeter& meter_;
+  std::optional<double> before_;
+};
 
 /// For the plans of this machine. What was measured with fewer threads or other arithmetic than plans are made for says
 /// nothing about it.
@@ -239,7 +280,7 @@ int64_t BenchPlan::context_tokens() const {
 }
 
 std::vector<BenchRow> run_benchmark(runtime::Engine& engine, LayerTimes& times, int threads, const BenchPlan& plan,
-                                    const BenchProgress& progress) {
+                                    const BenchProgress& progress, const DiskMeter& disk_meter) {
   const auto tell = [&](const std::string& what) {
     if (progress) progress(what);
   };
@@ -247,10 +288,13 @@ std::vector<BenchRow> run_benchmark(runtime::Engine& engine, LayerTimes& times, 
   BenchRun run(engine, times, threads, plan);
   tell("warming up");
   run.warm_up();
+  if (disk_meter) tell("measuring the drive");
+  DriveBesideRows drive(disk_meter);
   std::vector<BenchRow> rows;
   for (const int64_t tokens : plan.prompt_tokens) {
     tell(fmt::format("prefill of {} tokens", tokens));
     rows.push_back(run.prefill_row(tokens));
+    drive.finish(rows.back());
   }
   if (plan.decode_tokens == 0) return rows;
   runtime::Session session = engine.new_session();
@@ -258,6 +302,7 @@ std::vector<BenchRow> run_benchmark(runtime::Engine& engine, LayerTimes& times, 
     tell(fmt::format("decode of {} tokens at context {}", plan.decode_tokens, depth));
     if (depth < session.cache().token_count()) session.cache().truncate(depth);
     rows.push_back(run.decode_row(session, depth));
+    drive.finish(rows.back());
   }
   return rows;
 }
@@ -281,13 +326,14 @@ int bench(const BenchOptions& options, Console& console) {
     parts.dense = timed(std::move(parts.dense), times);
     parts.expert_backend = timed(std::move(parts.expert_backend), times);
   });
-  const std::vector<std::filesystem::path> files = engine->experts().records->files();
-  before.disk_gb_per_s = disk_limit(options, files);
+  const offload::ExpertRecordSource& records = *engine->experts().records;
+  DriveMeter drive(options, records.files(),
+                   static_cast<size_t>(engine->store().slot_count()) < records.experts().size());
   report.token = total_of(ModelCosts(engine->model(), engine->experts().layouts).decode(0.0));
-  report.rows = run_benchmark(*engine, times, threads, options.plan, tell);
+  report.rows = run_benchmark(*engine, times, threads, options.plan, tell, [&] { return drive.measure(); });
 
   tell("measuring the machine again");
-  BenchLimits after{.disk_gb_per_s = disk_limit(options, files)};
+  BenchLimits after{.disk_gb_per_s = drive.fastest()};
   engine.reset();  // its memory is wanted for the buffer
   after.compute = compute_limits(options, threads, machine);
   console.clear_redrawn();

@@ -27,24 +27,34 @@ struct BenchPlan {
   int64_t context_tokens() const;
 };
 
+/// Seconds for which the drive is read to know its speed. The long lead takes away what a drive gives at first (caches,
+/// credit of a virtual drive: 5.5 s of double speed were seen); between rows it has no time to rest.
+struct DiskTimes {
+  double first_lead_s = 7.0;
+  double lead_s = 0.5;
+  double measure_s = 2.0;
+};
+
 struct BenchOptions {
   EngineOptions engine;
   BenchPlan plan;
   cpu::LimitSizes limit_sizes;  ///< read_bytes 0: by the machine's caches and free RAM
-  double disk_s = 0.8;
+  DiskTimes disk;
   bool json = false;
 };
 
 /// Told before each part begins.
 using BenchProgress = std::function<void(const std::string& what)>;
+/// Measures the drive, GB/s: called before the first row and after each that has read from it.
+using DiskMeter = std::function<std::optional<double>()>;
 
 /// Runs the plan on an engine whose backends add their time to `times`. Token ids are random, so that experts vary. The
 /// expert store is warm: filled if it holds all experts, else as some steps leave it. Rows: prompts first, then
 /// decoding, in the plan's order.
 std::vector<BenchRow> run_benchmark(runtime::Engine& engine, LayerTimes& times, int threads, const BenchPlan& plan,
-                                    const BenchProgress& progress = {});
+                                    const BenchProgress& progress = {}, const DiskMeter& disk_meter = {});
 
-/// Runs `moraine bench`: limits, plan, limits again. Returns the exit code.
+/// Runs `moraine bench`: limits, plan with the drive's speed beside every row, limits again. Returns the exit code.
 int bench(const BenchOptions& options, Console& console);
 
 }  // namespace moraine::tools

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <set>
+#include <thread>
+#include <utility>
 
 #include "offload/open_reader.h"
 #include "support/expect_error.h"
@@ -31,6 +34,7 @@ class NotingReader final : public BlockReader {
   }
   void wait(std::vector<ReadCompletion>& completions) override {
     ASSERT_FALSE(waiting_.empty());
+    std::this_thread::sleep_for(std::exchange(first_delay, {}));
     completions.push_back(waiting_.back());
     waiting_.pop_back();
   }
@@ -41,6 +45,7 @@ class NotingReader final : public BlockReader {
   std::set<std::pair<int, uint64_t>> asked;
   size_t most_in_flight = 0;
   size_t fail_at = 0;
+  std::chrono::milliseconds first_delay{0};
 
  private:
   std::vector<ReadCompletion> waiting_;
@@ -75,6 +80,18 @@ TEST_F(DiskSpeed, BeginsNothingAfterTheTime) {
   NotingReader reader;
   (void)measure_disk_gb_per_s(files_, {.piece_bytes = kPiece, .pieces_in_flight = 3, .max_s = 0.0}, reader);
   EXPECT_EQ(reader.asked.size(), 3u);
+}
+
+TEST_F(DiskSpeed, TheLeadDoesNotCount) {
+  if (!direct()) GTEST_SKIP() << "no O_DIRECT here";
+  // The first piece takes 0.3 s, the others nothing: the mean of all would be far less.
+  NotingReader reader;
+  reader.first_delay = std::chrono::milliseconds(300);
+  const auto gb_per_s = measure_disk_gb_per_s(
+      files_, {.piece_bytes = kPiece, .pieces_in_flight = 1, .lead_s = 0.2, .max_s = 60.0}, reader);
+  ASSERT_TRUE(gb_per_s);
+  EXPECT_EQ(reader.asked.size(), 7u);
+  EXPECT_GT(*gb_per_s, 3.0 * 7 * kPiece / 0.3 / 1e9);
 }
 
 TEST_F(DiskSpeed, AFailedReadIsAnError) {

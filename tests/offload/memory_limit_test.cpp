@@ -52,6 +52,20 @@ TEST_F(MemoryLimitTest, InAContainerTheMountItselfIsTheGroup) {
   ASSERT_TRUE(limit);
   EXPECT_EQ(limit->limit_bytes, 5000u);
   EXPECT_EQ(limit->available_bytes, 0u);
+  EXPECT_EQ(limit->over_bytes, 1000u);
+}
+
+TEST_F(MemoryLimitTest, ASoftLimitIsALimit) {
+  put("cgroup", "0::/job\n");
+  put("sys/job/memory.max", "max\n");
+  put("sys/job/memory.high", "4000\n");
+  put("sys/job/memory.current", "1000\n");
+  ASSERT_TRUE(read());
+  EXPECT_EQ(read()->limit_bytes, 4000u);
+  EXPECT_EQ(read()->available_bytes, 3000u);
+  EXPECT_EQ(read()->over_bytes, 0u);
+  put("sys/job/memory.max", "3000\n");
+  EXPECT_EQ(read()->limit_bytes, 3000u);
 }
 
 TEST_F(MemoryLimitTest, ReadsVersionOne) {

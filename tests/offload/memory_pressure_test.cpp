@@ -89,10 +89,66 @@ TEST_F(MemoryPressureTest, TheSystemsRoomKeepsAMargin) {
   EXPECT_EQ(full.excess_bytes_at(10, {}), 10u) << "never more than there is";
 }
 
+TEST_F(MemoryPressureTest, SparesNothingUntilAllHasBeenQuietForTenSeconds) {
+  set_group(6400 * kMiB, 5000 * kMiB);
+  SystemPressure limited = pressure();
+  EXPECT_EQ(limited.spare_bytes(kMiB), 0u) << "never asked before";
+  excess(limited, 0);
+  excess(limited, 9'900);
+  EXPECT_EQ(limited.spare_bytes(kMiB), 0u);
+  excess(limited, 10'000);
+  EXPECT_EQ(limited.spare_bytes(kMiB), 100 * kMiB) << "a 64th of the limit";
+  EXPECT_EQ(limited.spare_bytes(kMiB), 0u) << "not at once again";
+  excess(limited, 11'000);
+  EXPECT_EQ(limited.spare_bytes(kMiB), 100 * kMiB);
+
+  set_psi("sys/job/memory.pressure", 2'000);
+  excess(limited, 11'100);
+  EXPECT_EQ(limited.spare_bytes(kMiB), 0u) << "2 % of the time stalled: not enough to shrink, too much to grow";
+  excess(limited, 21'000);
+  EXPECT_EQ(limited.spare_bytes(kMiB), 0u);
+  excess(limited, 21'200);
+  EXPECT_EQ(limited.spare_bytes(kMiB), 100 * kMiB);
+}
+
+TEST_F(MemoryPressureTest, GrowsOnlyIntoWhatLiesBeyondFourMargins) {
+  set_group(6400 * kMiB, 5970 * kMiB);
+  SystemPressure limited = pressure();
+  excess(limited, 0);
+  excess(limited, 20'000);
+  EXPECT_EQ(limited.spare_bytes(kMiB), 30 * kMiB) << "430 MiB are left, four margins are 400";
+  set_group(6400 * kMiB, 6000 * kMiB);
+  excess(limited, 30'000);
+  EXPECT_EQ(limited.spare_bytes(kMiB), 0u);
+  set_group(6400 * kMiB, 5000 * kMiB);
+  EXPECT_EQ(limited.spare_bytes(250 * kMiB), 250 * kMiB) << "one unit, however large";
+  excess(limited, 40'000);
+  set_available(1100 * kMiB);
+  EXPECT_EQ(limited.spare_bytes(kMiB), 76 * kMiB) << "the system's own margins are 1024";
+  excess(limited, 50'000);
+  EXPECT_EQ(limited.spare_bytes(100 * kMiB), 0u) << "less than a unit";
+}
+
+TEST_F(MemoryPressureTest, ALimitThatReturnsLetsItGrow) {
+  set_group(6400 * kMiB, 6000 * kMiB);
+  dir_.write("sys/job/memory.high", fmt::format("{}\n", 3200 * kMiB));
+  SystemPressure limited = pressure();
+  EXPECT_EQ(limited.excess_bytes_at(6000 * kMiB, {}), 2850 * kMiB) << "what lies above memory.high, and the margin";
+  set_group(6400 * kMiB, 3000 * kMiB);
+  EXPECT_EQ(excess(limited, 1'000), 0u);
+  excess(limited, 12'000);
+  EXPECT_EQ(limited.spare_bytes(kMiB), 0u) << "200 MiB are four margins";
+  dir_.write("sys/job/memory.high", "max\n");
+  excess(limited, 12'100);
+  EXPECT_EQ(limited.spare_bytes(kMiB), 100 * kMiB);
+}
+
 TEST_F(MemoryPressureTest, WhatCannotBeReadAsksForNothing) {
   SystemPressure blind({"/nowhere/psi", "/nowhere/meminfo", "/nowhere/cgroup", "/nowhere"});
   EXPECT_EQ(excess(blind, 0), 0u);
   EXPECT_EQ(excess(blind, 100), 0u);
+  EXPECT_EQ(excess(blind, 20'000), 0u);
+  EXPECT_EQ(blind.spare_bytes(1), 0u);
   dir_.write("psi", "some total=nonsense");
   SystemPressure garbled = pressure();
   EXPECT_EQ(excess(garbled, 0), 0u);

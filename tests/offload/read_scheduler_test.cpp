@@ -197,5 +197,33 @@ TEST_F(ReadSchedulerTest, AnEmptyRequestCompletesAtOnce) {
   EXPECT_TRUE(scheduler.has_completions());
 }
 
+TEST_F(ReadSchedulerTest, HandsOutSoMuchAtATimeAndUrgentOnesOvertakeTheRest) {
+  quant::AlignedBuffer hinted(4 * kPage), wanted(2 * kPage);
+  ReadScheduler scheduler(files_, {.piece_bytes = kPage, .in_flight_bytes = 2 * kPage});
+  scheduler.add({.tag = 1, .offset = 0, .destination = hinted.span(), .urgent = false});
+  std::optional<ReadPiece> first = scheduler.next(), second = scheduler.next();
+  ASSERT_TRUE(first && second);
+  EXPECT_FALSE(scheduler.next()) << "two pages are in flight";
+  scheduler.add({.tag = 2, .offset = 4 * kPage, .destination = wanted.span()});
+  PieceOutcome outcome = absorb_read(*first, play(*first), files_);
+  scheduler.settle(*first, std::move(outcome));
+  const std::optional<ReadPiece> third = scheduler.next();
+  ASSERT_TRUE(third);
+  EXPECT_EQ(third->offset, 4 * kPage) << "not the rest of the hint";
+  EXPECT_FALSE(scheduler.next());
+  for (ReadPiece piece : {*second, *third}) {
+    PieceOutcome done = absorb_read(piece, play(piece), files_);
+    scheduler.settle(piece, std::move(done));
+  }
+  EXPECT_EQ(run(scheduler).size(), 2u);
+}
+
+TEST_F(ReadSchedulerTest, APieceLargerThanAllThatMayBeInFlightIsReadAlone) {
+  quant::AlignedBuffer buffer(2 * kPage);
+  ReadScheduler scheduler(files_, {.piece_bytes = 2 * kPage, .in_flight_bytes = kPage});
+  scheduler.add({.tag = 1, .offset = 0, .destination = buffer.span()});
+  EXPECT_EQ(run(scheduler).size(), 1u);
+}
+
 }  // namespace
 }  // namespace moraine::offload

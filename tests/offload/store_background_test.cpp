@@ -22,7 +22,7 @@ using testing::MemoryReader;
 using testing::MemoryShape;
 using testing::MemorySource;
 
-/// Asks once for what it is told.
+/// Asks once for what it is told, and offers once.
 class FakePressure : public MemoryPressure {
  public:
   uint64_t excess_bytes(uint64_t held_bytes) override {
@@ -30,7 +30,9 @@ class FakePressure : public MemoryPressure {
     ++calls_;
     return ask_half_.exchange(false) ? held_bytes / 2 : 0;
   }
+  uint64_t spare_bytes(uint64_t) override { return spare_bytes_.exchange(0); }
   std::atomic<bool> ask_half_ = false;
+  std::atomic<uint64_t> spare_bytes_ = 0;
   std::atomic<uint64_t> held_bytes_ = 0;
   std::atomic<int> calls_ = 0;
 };
@@ -88,6 +90,44 @@ TEST_F(StoreBackgroundTest, PressureHalvesTheBudgetDuringARun) {
   EXPECT_EQ(store_->budget_bytes(), 8u * 8192);
   for (int round = 0; round < 100; ++round) take(four(round % 2, static_cast<int>(random() % kExperts)));
   take(source_->experts());
+}
+
+TEST_F(StoreBackgroundTest, TheBudgetGrowsAgainAsFarAsItWas) {
+  open(16);
+  take(source_->experts());
+  pressure_->spare_bytes_ = 3 * 8192;
+  const int calls = pressure_->calls_;
+  wait_until([&] { return pressure_->calls_ > calls + 2; });
+  EXPECT_EQ(pressure_->spare_bytes_, 3 * 8192u) << "who gave nothing back does not ask";
+
+  pressure_->spare_bytes_ = 0;
+  pressure_->ask_half_ = true;
+  wait_until([&] { return store_->slot_count() == 8; });
+  pressure_->spare_bytes_ = 3 * 8192 + 100;
+  wait_until([&] { return store_->slot_count() == 11; });
+  take(four(0, 0));
+  take(four(1, 0));
+  take(four(0, 8));
+  const uint64_t misses = store_->counters().misses;
+  take(four(0, 8));
+  take(four(1, 0));
+  EXPECT_EQ(store_->counters().misses, misses) << "eight of eleven";
+  pressure_->spare_bytes_ = 100 * 8192;
+  wait_until([&] { return store_->slot_count() == 16; });
+  EXPECT_EQ(store_->counters().slots_taken_again, 8u);
+  EXPECT_EQ(store_->budget_bytes(), 16u * 8192);
+  take(source_->experts());
+}
+
+TEST_F(StoreBackgroundTest, ShrinkingAndGrowingNeverSpoilsARecord) {
+  open(16);
+  std::mt19937 random(1);
+  for (int round = 0; round < 600; ++round) {
+    if (round % 7 == 0) pressure_->ask_half_ = true;
+    if (round % 5 == 0) pressure_->spare_bytes_ = 4 * 8192;
+    take(four(round % 2, static_cast<int>(random() % kExperts)));
+  }
+  EXPECT_GT(store_->counters().slots_taken_again, 0u);
 }
 
 TEST_F(StoreBackgroundTest, PressureTakesNoLeaseAndLeavesWhatALayerNeeds) {

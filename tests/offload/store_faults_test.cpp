@@ -227,6 +227,84 @@ TEST_P(StoreFaultsTest, LittleLockableMemoryAndFewFilesAreEnough) {
   EXPECT_EQ(take(source_->experts()).delivered, 12);
 }
 
+/// Records of three reads each, whose checksum is added up while they arrive.
+class LargeRecords : public ::testing::Test {
+ protected:
+  static constexpr uint64_t kRecordBytes = 9u << 20;
+  static constexpr uint64_t kReadBytes = 4u << 20;
+
+  ExpertStore& open(std::vector<Fault> faults) {
+    auto reader =
+        std::make_unique<FaultyReader>(std::make_unique<testing::MemoryReader>(source_->contents()), std::move(faults));
+    reader_ = reader.get();
+    store_ =
+        std::make_unique<ExpertStore>(source_, StoreOptions{.budget_bytes = 4 * kRecordBytes}, 2, std::move(reader));
+    return *store_;
+  }
+  /// Of read `read` of expert 1.
+  static Fault fault(Fault::Kind kind, uint64_t read, int times) {
+    const uint64_t begin = kRecordBytes + read * kReadBytes;
+    return {.kind = kind, .file = 0, .begin = begin, .end = begin + 1, .times = times};
+  }
+  void expect_all_right(ExpertStore& store) const {
+    LeaseStream stream = store.acquire(source_->experts());
+    int count = 0;
+    for (; const std::optional<ExpertLease> lease = stream.next(); ++count) {
+      EXPECT_TRUE(source_->is_record(lease->id(), lease->record()));
+    }
+    EXPECT_EQ(count, 3);
+  }
+
+  const std::shared_ptr<MemorySource> source_ =
+      std::make_shared<MemorySource>(MemoryShape{.layers = 1, .experts_per_layer = 3, .record_bytes = kRecordBytes});
+  FaultyReader* reader_ = nullptr;
+  std::unique_ptr<ExpertStore> store_;
+};
+
+TEST_F(LargeRecords, AFaultInAnyReadIsMended) {
+  for (const Fault::Kind kind : {Fault::Kind::kBitFlip, Fault::Kind::kShortRead, Fault::Kind::kIoError}) {
+    for (uint64_t read = 0; read < 3; ++read) {
+      ExpertStore& store = open({fault(kind, read, 1)});
+      expect_all_right(store);
+      EXPECT_EQ(store.counters().rereads, 1u) << read;
+    }
+  }
+}
+
+TEST_F(LargeRecords, AFaultThatStaysIsAnErrorAndTheOthersAreRight) {
+  for (const Fault::Kind kind : {Fault::Kind::kBitFlip, Fault::Kind::kIoError}) {
+    ExpertStore& store = open({fault(kind, 2, -1)});
+    LeaseStream stream = store.acquire(source_->experts());
+    int right = 0, wrong = 0;
+    while (right + wrong < 3) {
+      try {
+        const std::optional<ExpertLease> lease = stream.next();
+        ASSERT_TRUE(lease && source_->is_record(lease->id(), lease->record()));
+        ++right;
+      } catch (const quant::Error& error) {
+        EXPECT_THAT(error.what(), HasSubstr("expert 1"));
+        ++wrong;
+      }
+    }
+    EXPECT_EQ(wrong, 1);
+  }
+}
+
+TEST_F(LargeRecords, TheMiddleMayComeLast) {
+  ExpertStore& store = open({fault(Fault::Kind::kDelay, 1, -1)});
+  LeaseStream stream = store.acquire(source_->experts());
+  for (int i = 0; i < 2; ++i) {
+    const std::optional<ExpertLease> lease = stream.next();
+    ASSERT_TRUE(lease);
+    EXPECT_NE(lease->id(), source_->id(0, 1));
+  }
+  EXPECT_FALSE(stream.ready());
+  reader_->let_go();
+  const std::optional<ExpertLease> last = stream.next();
+  ASSERT_TRUE(last);
+  EXPECT_TRUE(source_->is_record(last->id(), last->record()));
+}
+
 TEST(StoreStorm, InterruptedAndRefusedReadsAreRepeated) {
   const testing::TempDir dir;
   const auto source = std::make_shared<MemorySource>(MemoryShape{.layers = 1, .experts_per_layer = 8}, dir.path());

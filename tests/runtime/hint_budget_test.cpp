@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace moraine::runtime {
 namespace {
 
@@ -22,6 +24,10 @@ class Machine {
     for (int i = 0; i < count; ++i) last = layer(budget, demand_s, hinted_s);
     return last;
   }
+  /// So much time without a layer; the time now.
+  double pass(double seconds) { return now_s_ += seconds; }
+  const offload::StoreCounters& counters() const { return counters_; }
+  void set_counters(const offload::StoreCounters& counters) { counters_ = counters; }
 
  private:
   double now_s_ = 100.0;
@@ -53,6 +59,46 @@ TEST(HintBudget, HasAMost) {
   HintBudget budget(1000, 8, 16);
   Machine machine;
   EXPECT_EQ(machine.layers(budget, 50, 0.001, 0.0), 16);
+}
+
+TEST(HintBudget, ALateDriveIsNotASlowOne) {
+  // Every read takes 5 ms, however many there are: four layers of ten ask for one record, one for eight.
+  HintBudget budget(1'000'000, 8, 16);
+  offload::StoreCounters counters;
+  double now_s = 1.0;
+  int32_t least = 16;
+  for (int layer = 0; layer < 200; ++layer) {
+    now_s += 0.010;
+    counters.busy_us += 5000;
+    counters.bytes_read += layer % 5 == 0 ? 8'000'000 : 1'000'000;
+    const int32_t count = budget.next_count(now_s, counters);
+    if (layer > 20) least = std::min(least, count);
+  }
+  EXPECT_GE(least, 7) << "5 ms are idle, and eight records were read in as many";
+}
+
+TEST(HintBudget, ForgetsASpeedThatWasNeverReachedAgain) {
+  HintBudget budget(1'000'000, 8, 16);
+  Machine machine;
+  machine.layers(budget, 100, 0.006, 0.0);
+  offload::StoreCounters burst = machine.counters();
+  burst.bytes_read += 50'000'000;
+  burst.busy_us += 1000;
+  machine.set_counters(burst);
+  EXPECT_EQ(machine.layer(budget, 0.006, 0.0), 16);
+  EXPECT_EQ(machine.layers(budget, 300, 0.006, 0.0), 4);
+}
+
+TEST(HintBudget, APromptTeachesNothing) {
+  HintBudget budget(1'000'000, 8, 16);
+  Machine machine;
+  machine.layers(budget, 100, 0.006, 0.0);
+  offload::StoreCounters counters = machine.counters();
+  counters.busy_us += 1;
+  counters.bytes_read += 5'000'000;
+  machine.set_counters(counters);
+  budget.skip(machine.pass(5.0), counters);
+  EXPECT_EQ(machine.layer(budget, 0.006, 0.0), 4);
 }
 
 }  // namespace

@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <fstream>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -16,6 +18,7 @@
 #include "offload/block_reader.h"
 #include "offload/expert_name.h"
 #include "offload/expert_record_source.h"
+#include "quant/checksum.h"
 #include "quant/error.h"
 
 namespace moraine::testing {
@@ -51,6 +54,10 @@ class MemorySource : public offload::ExpertRecordSource {
   uint64_t record_bytes(offload::ExpertId) const override { return shape_.record_bytes; }
   std::vector<offload::Extent> extents(offload::ExpertId id) const override { return extents_.at(index(id)); }
   bool reads_in_place() const override { return shape_.in_place; }
+  std::optional<uint64_t> checksum(offload::ExpertId id) const override {
+    if (!shape_.in_place) return std::nullopt;
+    return checksums_.at(index(id));
+  }
   void finish(offload::ExpertId id, std::span<const std::byte> raw, std::span<std::byte> record) const override {
     const std::string expected = raw_bytes(id);
     const bool same = std::equal(raw.begin(), raw.end(), expected.begin(), expected.end(),
@@ -96,6 +103,7 @@ class MemorySource : public offload::ExpertRecordSource {
   void add(offload::ExpertId id) {
     experts_.push_back(id);
     const std::string bytes = raw_bytes(id);
+    checksums_.push_back(quant::checksum(std::as_bytes(std::span(bytes))));
     std::vector<offload::Extent>& extents = extents_.emplace_back();
     const size_t third = bytes.size() / 3;
     const std::vector<size_t> sizes = shape_.in_place
@@ -123,6 +131,7 @@ class MemorySource : public offload::ExpertRecordSource {
   const MemoryShape shape_;
   std::vector<offload::ExpertId> experts_;
   std::vector<std::vector<offload::Extent>> extents_;  // by index()
+  std::vector<uint64_t> checksums_;                    // by index()
   std::vector<std::filesystem::path> files_;
   std::vector<std::string> contents_;  // by file
 };

@@ -25,8 +25,9 @@ TEST(BenchLimits, TheLargerOfEachCounts) {
   EXPECT_FALSE(larger_of({}, {}).disk_gb_per_s);
 }
 
+/// Beside it the drive gave 1 GB/s.
 BenchRow row(BenchTest test, const Cost& cost, double bytes_read = 0.0) {
-  BenchRow made{.test = test, .bytes_read = bytes_read};
+  BenchRow made{.test = test, .bytes_read = bytes_read, .disk_gb_per_s = 1.0};
   made.costs[LayerKind::kShared] = {.weight_bytes = cost.weight_bytes};
   made.costs[LayerKind::kAttention] = {.flop = cost.flop, .context_flop = cost.context_flop};
   return made;
@@ -41,7 +42,7 @@ void expect_bound(const BenchRow& of, const BenchLimits& limits, const std::stri
 
 constexpr BenchLimits kLimits{
     .compute = {.dram_read_gb_per_s = 40.0, .int8_gflop_per_s = 2000.0, .bf16_gflop_per_s = 1000.0},
-    .disk_gb_per_s = 1.0};
+    .disk_gb_per_s = 9.0};  // the drive at its best bounds no row
 
 TEST(Bound, OfDecodingIsWeightsAndThenAttention) {
   expect_bound(row(BenchTest::kDecode, {.weight_bytes = 2e9}), kLimits, "dram", 20.0);
@@ -65,11 +66,22 @@ TEST(Bound, IsTheDiskWhereExpertsComeFromIt) {
   expect_bound(row(BenchTest::kPrefill, {.weight_bytes = 2e9, .flop = 4e9}, 0.5e9), kLimits, "disk", 2.0);
 }
 
+TEST(Bound, CountsWhatWasWantedFromTheDiskAndNotWhatHintsWasted) {
+  BenchRow of = row(BenchTest::kDecode, {.weight_bytes = 2e9}, 0.5e9);
+  of.bytes_wasted = 0.1e9;
+  expect_bound(of, kLimits, "disk", 2.5);
+}
+
 TEST(Bound, IgnoresWhatWasNotMeasured) {
   const Cost cost{.weight_bytes = 2e9, .flop = 50e9, .context_flop = 50e9};
-  expect_bound(row(BenchTest::kDecode, cost, 1e9), {.compute = {.dram_read_gb_per_s = 40.0}}, "dram", 20.0);
-  EXPECT_FALSE(bound_of(row(BenchTest::kDecode, cost, 1e9), {}));
-  EXPECT_FALSE(bound_of(row(BenchTest::kPrefill, cost, 1e9), {}));
+  const auto unmeasured = [&](BenchTest test) {
+    BenchRow made = row(test, cost, 1e9);
+    made.disk_gb_per_s.reset();
+    return made;
+  };
+  expect_bound(unmeasured(BenchTest::kDecode), {.compute = {.dram_read_gb_per_s = 40.0}}, "dram", 20.0);
+  EXPECT_FALSE(bound_of(unmeasured(BenchTest::kDecode), {}));
+  EXPECT_FALSE(bound_of(unmeasured(BenchTest::kPrefill), {}));
 }
 
 }  // namespace

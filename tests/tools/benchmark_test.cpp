@@ -103,9 +103,13 @@ TEST_F(Benchmark, SeesWhatComesFromTheDisk) {
   options.prefetch = false;
   const auto engine = open(options);
   ASSERT_LT(engine->store().slot_count(), 8);
+  int measured = 0;
   const std::vector<BenchRow> rows =
-      run_benchmark(*engine, times_, 2, {.prompt_tokens = {}, .decode_tokens = 8, .depths = {0}, .repetitions = 1});
-  ASSERT_EQ(rows.size(), 1u);
+      run_benchmark(*engine, times_, 2, {.prompt_tokens = {8}, .decode_tokens = 8, .depths = {0}, .repetitions = 1}, {},
+                    [&] { return std::optional<double>(++measured); });
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].disk_gb_per_s, 1.5) << "between the first measurement and the second";
+  EXPECT_EQ(rows[1].disk_gb_per_s, 2.5);
   ASSERT_TRUE(rows[0].expert_hit_rate);
   EXPECT_LT(*rows[0].expert_hit_rate, 1.0);
   EXPECT_GT(rows[0].bytes_read, 0.0);
@@ -126,7 +130,7 @@ TEST_F(Benchmark, PrintsLimitsOfTheSameRun) {
   options.engine = engine_options();
   options.plan = {.prompt_tokens = {8}, .decode_tokens = 2, .depths = {0}, .repetitions = 1};
   options.limit_sizes = {.read_bytes = 32u << 20, .tokens = 16, .cols = 128, .rows = 64, .max_s = 0.0};
-  options.disk_s = 0.01;
+  options.disk = {.first_lead_s = 0.0, .lead_s = 0.0, .measure_s = 0.01};
   options.json = true;
   EXPECT_EQ(bench(options, console_.console()), 0);
   const quant::Json json = quant::parse_json(console_.out(), "stdout");
