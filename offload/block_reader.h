@@ -15,6 +15,9 @@ namespace moraine::offload {
 /// How the store reads: io_uring where the system allows it, else pread (one line told through StoreOptions::inform).
 enum class ReaderKind { kAuto, kUring, kPread };
 
+/// The store asks for records in requests of at most this, so that it sees how far each has come.
+constexpr uint64_t kRequestBytes = 4u << 20;
+
 /// One range of one file, wanted in memory. The destination must stay until the request's completion was delivered.
 struct ReadRequest {
   uint64_t tag = 0;     ///< comes back with the completion; need not be unique

@@ -49,15 +49,23 @@ std::optional<double> measure_disk_gb_per_s(std::span<const std::filesystem::pat
   if (pieces.empty()) return std::nullopt;
   const size_t places = std::min(pieces.size(), static_cast<size_t>(options.pieces_in_flight));
   quant::AlignedBuffer buffer(places * options.piece_bytes);  // [places, piece_bytes]
+  std::vector<size_t> left(places, 0);                        // requests under way of the piece at each place
   size_t begun = 0, in_flight = 0;
+  std::vector<ReadRequest> requests;
   const auto begin_read = [&](uint64_t place) {
     const Piece piece = pieces[begun++];
-    const ReadRequest request{.tag = place,
-                              .file = piece.file,
-                              .offset = piece.offset,
-                              .destination = buffer.span().subspan(place * options.piece_bytes, options.piece_bytes)};
-    reader.submit({&request, 1});
-    ++in_flight;
+    const std::span<std::byte> whole = buffer.span().subspan(place * options.piece_bytes, options.piece_bytes);
+    requests.clear();
+    for (uint64_t at = 0; at < whole.size(); at += kRequestBytes) {
+      const uint64_t size_bytes = std::min(kRequestBytes, whole.size() - at);
+      requests.push_back({.tag = place,
+                          .file = piece.file,
+                          .offset = piece.offset + at,
+                          .destination = whole.subspan(at, size_bytes)});
+    }
+    left[place] = requests.size();
+    in_flight += requests.size();
+    reader.submit(requests);
   };
   const auto start = Clock::now();
   const auto elapsed_s = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
@@ -71,14 +79,15 @@ std::optional<double> measure_disk_gb_per_s(std::span<const std::filesystem::pat
     reader.wait(completions);
     for (const ReadCompletion& completion : completions) {
       --in_flight;
-      bytes += options.piece_bytes;
+      bytes += completion.bytes_read;
       if (completion.failure) failure = completion.failure;
       const double now_s = elapsed_s();
       if (lead_s == 0.0 && now_s >= options.lead_s && options.lead_s > 0.0) {
         lead_s = now_s;
         lead_bytes = bytes;
       }
-      if (!failure && begun < pieces.size() && now_s < options.lead_s + options.max_s) begin_read(completion.tag);
+      const bool has_time = !failure && begun < pieces.size() && now_s < options.lead_s + options.max_s;
+      if (--left[completion.tag] == 0 && has_time) begin_read(completion.tag);
     }
   }
   // Thrown only now: the buffer must outlive every read.

@@ -18,6 +18,7 @@ void StoreCounters::visit(const std::function<void(const char*, uint64_t)>& visi
   visitor("rereads", rereads);
   visitor("bytes_read", bytes_read);
   visitor("bytes_prefetched", bytes_prefetched);
+  visitor("bytes_missed", bytes_missed);
   visitor("bytes_wasted", bytes_wasted);
   visitor("hinted", hinted);
   visitor("wanted_with_hint", wanted_with_hint);
@@ -40,6 +41,7 @@ StoreCounters operator-(const StoreCounters& after, const StoreCounters& before)
           .rereads = after.rereads - before.rereads,
           .bytes_read = after.bytes_read - before.bytes_read,
           .bytes_prefetched = after.bytes_prefetched - before.bytes_prefetched,
+          .bytes_missed = after.bytes_missed - before.bytes_missed,
           .bytes_wasted = after.bytes_wasted - before.bytes_wasted,
           .hinted = after.hinted - before.hinted,
           .wanted_with_hint = after.wanted_with_hint - before.wanted_with_hint,

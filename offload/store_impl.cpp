@@ -160,7 +160,10 @@ LeaseStream StoreImpl::acquire(std::span<const ExpertId> wanted) {
     }
     ++counters_.hits;
     tell(StoreEvent::kHit, id);
-    if (cache_.use(slot)) ++counters_.useful_prefetches;
+    if (cache_.use(slot)) {
+      ++counters_.useful_prefetches;
+      counters_.bytes_missed += needed_bytes(id);
+    }
     cache_.pin(slot);
     stream->arrivals.push_back({.id = id, .slot = slot});
   }
@@ -173,6 +176,7 @@ void StoreImpl::want(StreamState& stream, ExpertId id) {
   const auto found = loads_.find(id);
   if (found == loads_.end()) {
     ++counters_.misses;
+    counters_.bytes_missed += needed_bytes(id);
     tell(StoreEvent::kMiss, id);
     if (broken_ != nullptr) {
       stream.arrivals.push_back({.id = id, .error = broken_});
@@ -186,6 +190,7 @@ void StoreImpl::want(StreamState& stream, ExpertId id) {
     return;
   }
   Load& load = *found->second;
+  if (load.waiters.empty()) counters_.bytes_missed += needed_bytes(id);
   const auto same_stream = std::find(load.waiters.begin(), load.waiters.end(), &stream);
   MORAINE_CHECK(same_stream == load.waiters.end());  // duplicates in `wanted`
   load.waiters.push_back(&stream);

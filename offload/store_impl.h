@@ -76,7 +76,8 @@ class StoreImpl {
     bool was_reread = false;
     bool is_finishing = false;               // read, with the finish threads
     bool is_checking = false;                // with the finish threads; more may still be read
-    int reads_left = 0;                      // of at most kReadBytes each
+    bool is_abandoned = false;               // by a broken reader
+    int reads_left = 0;                      // of at most kRequestBytes each
     std::vector<StreamState*> waiters = {};  // empty: nobody wants it (any more)
     uint64_t raw_bytes = 0;                  // of all extents; 0 where they are read in place
     quant::AlignedBuffer raw = {};           // [≥ raw_bytes] the extents' bytes, one after the other
@@ -115,9 +116,11 @@ class StoreImpl {
   void begin_demand();
   void begin_prefetches();
   uint64_t raw_bytes(ExpertId id) const;
+  uint64_t needed_bytes(ExpertId id) const;
   void start(Load& load, int slot);
   void give_raw(Load& load);
   void put_reads(Load& load);
+  void give_to_finish(Load& load);
   bool drive_has_time() const;
   bool may_begin(const Load& load) const;
   void count_reads(int change);

@@ -9,11 +9,10 @@
 namespace moraine::offload {
 namespace {
 
-/// Records are read in requests of at most this, so that counters and drive_has_time() see how far each has come.
-constexpr uint64_t kReadBytes = 4u << 20;
-
 // A request's tag: 16 bits of the layer, 24 of the expert, 24 of the number of the read.
 uint64_t tag_of(ExpertId id, int read) {
+  MORAINE_CHECK(id.layer >= 0 && id.layer < 1 << 16 && id.expert >= 0 && id.expert < 1 << 24);
+  MORAINE_CHECK(read >= 0 && read < 1 << 24);
   return static_cast<uint64_t>(id.layer) << 48 | static_cast<uint64_t>(id.expert) << 24 | static_cast<uint64_t>(read);
 }
 
@@ -111,15 +110,15 @@ void StoreImpl::begin_prefetches() {
 }
 
 bool StoreImpl::drive_has_time() const {
-  // A drive with less to do than this for those who wait has all their reads in its queue already: what comes behind
-  // them fills the end of the queue and delays nobody.
+  // Twice of what the reader hands to the system at a time: what is hinted is queued before the drive runs out of what
+  // is awaited. It stays behind it, and whatever is wanted later overtakes what was not handed out.
   constexpr uint64_t kQueuedBytes = 16u << 20;
   uint64_t awaited_bytes = 0;
   int awaited = 0;
   for (const auto& [id, load] : loads_) {
     if (load->reads_left == 0 || load->waiters.empty()) continue;
     ++awaited;
-    awaited_bytes += std::min(source_->record_bytes(id), kReadBytes * static_cast<uint64_t>(load->reads_left));
+    awaited_bytes += std::min(source_->record_bytes(id), kRequestBytes * static_cast<uint64_t>(load->reads_left));
   }
   return awaited <= 1 || awaited_bytes <= kQueuedBytes;
 }
@@ -129,6 +128,10 @@ uint64_t StoreImpl::raw_bytes(ExpertId id) const {
   const std::vector<Extent> extents = source_->extents(id);
   return std::accumulate(extents.begin(), extents.end(), uint64_t{0},
                          [](uint64_t sum, const Extent& extent) { return sum + extent.size_bytes; });
+}
+
+uint64_t StoreImpl::needed_bytes(ExpertId id) const {
+  return source_->reads_in_place() ? source_->record_bytes(id) : raw_bytes(id);
 }
 
 void StoreImpl::start(Load& load, int slot) {
@@ -167,8 +170,8 @@ void StoreImpl::put_reads(Load& load) {
   load.reads_left = 0;
   uint64_t position_bytes = 0;
   for (const Extent& extent : extents) {
-    for (uint64_t done_bytes = 0; done_bytes < extent.size_bytes; done_bytes += kReadBytes) {
-      const uint64_t size_bytes = std::min(kReadBytes, extent.size_bytes - done_bytes);
+    for (uint64_t done_bytes = 0; done_bytes < extent.size_bytes; done_bytes += kRequestBytes) {
+      const uint64_t size_bytes = std::min(kRequestBytes, extent.size_bytes - done_bytes);
       requests_.push_back({.tag = tag_of(load.id, load.reads_left),
                            .file = extent.file,
                            .offset = extent.offset + done_bytes,
@@ -183,6 +186,16 @@ void StoreImpl::put_reads(Load& load) {
   if (in_place && source_->checksum(load.id)) load.check.emplace();
   load.arrived.assign(static_cast<size_t>(load.reads_left), false);
   load.checked_reads = 0;
+  if (load.reads_left > 0) return;
+  // All extents are empty: what nothing makes is finished at once.
+  load.is_finishing = true;
+  give_to_finish(load);
+}
+
+void StoreImpl::give_to_finish(Load& load) {
+  load.is_checking = true;
+  finish_.push_back(&load);
+  has_finish_work_.notify_one();
 }
 
 void StoreImpl::count_reads(int change) {
@@ -212,10 +225,7 @@ void StoreImpl::on_read(ReadCompletion& completion) {
     return;
   }
   const bool can_check = load.check && !load.failure && load.arrived[load.checked_reads];
-  if (!load.is_finishing && !can_check) return;
-  load.is_checking = true;
-  finish_.push_back(&load);
-  has_finish_work_.notify_one();
+  if (load.is_finishing || can_check) give_to_finish(load);
 }
 
 void StoreImpl::fail_read(Load& load) {
@@ -237,6 +247,8 @@ void StoreImpl::on_reader_broken(std::exception_ptr error) {
     }
     deliver_error(load, error);
     // Its slot stays Loading: it is not given to anyone again. A finish thread may hold it.
+    load.is_abandoned = true;
+    std::erase(finish_, &load);
     abandoned_.push_back(std::move(entry->second));
     entry = loads_.erase(entry);
   }
@@ -255,8 +267,9 @@ void StoreImpl::run_finish() {
 
 void StoreImpl::finish(std::unique_lock<std::mutex>& lock, Load& load) {
   const bool is_right = load.check && check_arrived(lock, load);
+  if (load.is_abandoned) return;
   load.is_checking = false;
-  if (load.reads_left > 0) return;  // on_read() goes on; or the reader is broken, and nobody does
+  if (load.reads_left > 0) return;  // on_read() goes on
   if (load.failure) {
     fail_read(load);
   } else if (is_right) {
@@ -269,10 +282,14 @@ void StoreImpl::finish(std::unique_lock<std::mutex>& lock, Load& load) {
 /// Adds to the checksum what has arrived without a gap. True if that is the whole record, as it was written.
 bool StoreImpl::check_arrived(std::unique_lock<std::mutex>& lock, Load& load) {
   const std::span<const std::byte> record = arena_.slot(load.slot).first(source_->record_bytes(load.id));
-  while (load.checked_reads < load.arrived.size() && load.arrived[load.checked_reads] && !load.failure) {
-    const size_t begin = load.checked_reads * kReadBytes;
+  const auto can_go_on = [&load] {
+    return load.checked_reads < load.arrived.size() && load.arrived[load.checked_reads] && !load.failure &&
+           !load.is_abandoned;
+  };
+  while (can_go_on()) {
+    const size_t begin = load.checked_reads * kRequestBytes;
     lock.unlock();
-    load.check->update(record.subspan(begin, std::min<size_t>(kReadBytes, record.size() - begin)));
+    load.check->update(record.subspan(begin, std::min<size_t>(kRequestBytes, record.size() - begin)));
     lock.lock();
     ++load.checked_reads;
   }

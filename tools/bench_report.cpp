@@ -30,6 +30,7 @@ quant::Json row_json(const BenchRow& row, const BenchLimits& limits) {
        {{"median", row.tokens_per_s.median}, {"min", row.tokens_per_s.min}, {"max", row.tokens_per_s.max}}},
       {"weight_bytes_per_token", total_of(row.costs).weight_bytes},
       {"bytes_read_per_token", row.bytes_read},
+      {"bytes_missed_per_token", row.bytes_missed},
       {"bytes_wasted_per_token", row.bytes_wasted},
       {"disk_gb_per_s", or_null(row.disk_gb_per_s)},
       {"expert_hit_rate", or_null(row.expert_hit_rate)},
@@ -56,9 +57,10 @@ std::string row_line(const BenchRow& row, const BenchLimits& limits) {
                 : "  none";
   if (row.bytes_read > 0.0) {
     const double busy_share = row.total_s > 0.0 ? row.disk_busy_s / row.total_s : 0.0;
-    line += fmt::format("; {:.4f} GB/token read from disk, {:.4f} of it wasted; reading {:.1f} % of the time; disk {}",
-                        row.bytes_read / 1e9, row.bytes_wasted / 1e9, 100.0 * busy_share,
-                        rate_text(row.disk_gb_per_s, "GB/s"));
+    line +=
+        fmt::format("; {:.4f} GB/token missed, {:.4f} read, {:.4f} for nothing; reading {:.1f} % of the time; disk {}",
+                    row.bytes_missed / 1e9, row.bytes_read / 1e9, row.bytes_wasted / 1e9, 100.0 * busy_share,
+                    rate_text(row.disk_gb_per_s, "GB/s"));
   }
   if (row.bytes_read > 0.0 && row.expert_hit_rate) line += fmt::format(", hits {:.1f} %", 100.0 * *row.expert_hit_rate);
   return line + "\n";

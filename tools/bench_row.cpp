@@ -36,7 +36,7 @@ BenchLimits larger_of(const BenchLimits& before, const BenchLimits& after) {
 std::optional<Bound> bound_of(const BenchRow& row, const BenchLimits& limits) {
   const Cost cost = total_of(row.costs);
   const double dram_s = seconds_at(cost.weight_bytes, limits.compute.dram_read_gb_per_s);
-  const double disk_s = seconds_at(row.bytes_read - row.bytes_wasted, row.disk_gb_per_s);
+  const double disk_s = seconds_at(row.bytes_missed, row.disk_gb_per_s);
   double bound_s = 0.0;
   const char* limit = "";
   if (row.test == BenchTest::kDecode) {

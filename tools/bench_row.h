@@ -43,6 +43,7 @@ struct BenchRow {
   double wait_s = 0.0;                         ///< per token: waiting for experts
   double total_s = 0.0;                        ///< per token
   double bytes_read = 0.0;                     ///< per token: from the disk
+  double bytes_missed = 0.0;                   ///< per token: of the experts that were wanted and had to be read for it
   double disk_busy_s = 0.0;                    ///< per token: while a read was under way
   double bytes_wasted = 0.0;                   ///< per token: read for hints and given up unused
   std::optional<double> expert_hit_rate = {};  ///< nothing if no expert was wanted
@@ -58,7 +59,7 @@ struct Bound {
 
 /// decode: weights ÷ DRAM read + attention's products with the cached tokens ÷ bf16 peak, one after the other; named by
 /// the larger. prefill: the larger of weights ÷ DRAM read and all products ÷ int8 peak. Both: never faster than the
-/// bytes that were wanted from the disk ÷ disk speed beside the row. A limit that was not measured bounds nothing.
+/// missed bytes ÷ disk speed beside the row. A limit that was not measured bounds nothing.
 std::optional<Bound> bound_of(const BenchRow& row, const BenchLimits& limits);
 
 /// Everything that `moraine bench` prints.

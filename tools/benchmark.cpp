@@ -10,6 +10,7 @@
 
 #include "cpu/isa.h"
 #include "offload/disk_speed.h"
+#include "offload/host_arena.h"
 #include "offload/memory_limit.h"
 #include "offload/topology.h"
 #include "quant/error.h"
@@ -67,6 +68,7 @@ class RowMeter {
     row_.total_s += elapsed_s;
     row_.wait_s += static_cast<double>(store.stall_us) / 1e6;
     row_.bytes_read += static_cast<double>(store.bytes_read);
+    row_.bytes_missed += static_cast<double>(store.bytes_missed);
     row_.bytes_wasted += static_cast<double>(store.bytes_wasted);
     row_.disk_busy_s += static_cast<double>(store.busy_us) / 1e6;
     hits_ += store.hits;
@@ -80,8 +82,10 @@ class RowMeter {
 
   BenchRow finish() {
     const double tokens = static_cast<double>(row_.tokens) * static_cast<double>(speeds_.size());
-    for (double* sum : {&row_.total_s, &row_.wait_s, &row_.bytes_read, &row_.bytes_wasted, &row_.disk_busy_s})
+    for (double* sum :
+         {&row_.total_s, &row_.wait_s, &row_.bytes_read, &row_.bytes_missed, &row_.bytes_wasted, &row_.disk_busy_s}) {
       *sum /= tokens;
+    }
     for (const LayerKind kind : kLayerKinds) {
       row_.seconds[kind] /= tokens;
       Cost& cost = row_.costs[kind];
@@ -206,13 +210,18 @@ cpu::MachineLimits compute_limits(const BenchOptions& options, int threads, cons
 class DriveMeter {
  public:
   /// `will_stream`: what is measured first counts for a row.
-  DriveMeter(const BenchOptions& options, std::vector<std::filesystem::path> files, bool will_stream)
-      : options_(options), files_(std::move(files)), is_first_(will_stream) {}
+  DriveMeter(const BenchOptions& options, const offload::ExpertRecordSource& records, bool will_stream)
+      : options_(options),
+        files_(records.files()),
+        record_bytes_(offload::HostArena::slot_bytes_for(records.max_record_bytes())),
+        is_first_(will_stream) {}
 
   std::optional<double> measure() {
     const double lead_s = std::exchange(is_first_, false) ? options_.disk.first_lead_s : options_.disk.lead_s;
     // Other places every time: those of the last time may lie in a cache of the drive or of a virtual machine's host.
     const auto gb_per_s = offload::measure_disk_gb_per_s(files_, {.reader = options_.engine.reader,
+                                                                  .piece_bytes = record_bytes_,
+                                                                  .pieces_in_flight = kRecordsInFlight,
                                                                   .lead_s = lead_s,
                                                                   .max_s = options_.disk.measure_s,
                                                                   .seed = std::random_device{}()});
@@ -222,8 +231,11 @@ class DriveMeter {
   std::optional<double> fastest() const { return fastest_; }
 
  private:
+  static constexpr int kRecordsInFlight = 2;
+
   const BenchOptions& options_;
   const std::vector<std::filesystem::path> files_;
+  const uint64_t record_bytes_;
   bool is_first_;
   std::optional<double> fastest_;
 };
@@ -327,8 +339,7 @@ int bench(const BenchOptions& options, Console& console) {
     parts.expert_backend = timed(std::move(parts.expert_backend), times);
   });
   const offload::ExpertRecordSource& records = *engine->experts().records;
-  DriveMeter drive(options, records.files(),
-                   static_cast<size_t>(engine->store().slot_count()) < records.experts().size());
+  DriveMeter drive(options, records, static_cast<size_t>(engine->store().slot_count()) < records.experts().size());
   report.token = total_of(ModelCosts(engine->model(), engine->experts().layouts).decode(0.0));
   report.rows = run_benchmark(*engine, times, threads, options.plan, tell, [&] { return drive.measure(); });
 

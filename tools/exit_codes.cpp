@@ -9,7 +9,7 @@ const char* const kExitCodesHelp =
     "EXIT CODES\n"
     "  0 done   2 wrong usage   3 broken or unsupported model or data file   4 not enough memory or disk space\n"
     "  5 the system could not read or write   6 wrong checksum   1 a fault of moraine itself\n"
-    "  130 interrupted (Ctrl-C)   143 terminated";
+    "  129 terminal gone   130 interrupted (Ctrl-C)   143 terminated";
 
 ExitCode exit_code(quant::ErrorKind kind) {
   switch (kind) {

@@ -16,6 +16,7 @@ enum ExitCode : int {
   kExitNotEnough = 4,
   kExitIo = 5,
   kExitChecksum = 6,
+  kExitHungUp = 129,       ///< SIGHUP
   kExitInterrupted = 130,  ///< SIGINT
   kExitTerminated = 143,   ///< SIGTERM
 };

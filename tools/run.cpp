@@ -27,10 +27,6 @@ struct RunOptions {
   bool stats = false;
 };
 
-int signal_exit_code(const SignalWatch& signals) {
-  return signals.terminated() ? kExitTerminated : kExitInterrupted;
-}
-
 /// A turn as typed: a line, and those after it for as long as each ends with a backslash.
 TypedLine next_turn(LineEditor& editor) {
   TypedLine turn = editor.next("> ");
@@ -55,7 +51,7 @@ int chat(ChatSession& session, Console& console, SignalWatch& signals) {
     }
     if (turn.kind == TypedLine::Kind::kInterrupted) {
       if (editor->interactive()) console.err("^C\n");
-      if (!editor->interactive() || signals.terminated() || turn.text.empty()) return signal_exit_code(signals);
+      if (!editor->interactive() || signals.terminated() || turn.text.empty()) return signals.exit_code();
       signals.forget_interrupt();  // Ctrl-C behind some text throws the text away
       continue;
     }
@@ -71,7 +67,7 @@ int chat(ChatSession& session, Console& console, SignalWatch& signals) {
       if (error.kind() != quant::ErrorKind::kUsage) throw;
       console.line(error.what());
     }
-    if (signals.terminated() || (signals.interrupted() && !editor->interactive())) return signal_exit_code(signals);
+    if (signals.terminated() || (signals.interrupted() && !editor->interactive())) return signals.exit_code();
     signals.forget_interrupt();
   }
 }
@@ -87,7 +83,7 @@ int run(const RunOptions& options, Console& console) {
   if (options.stats) session.tell_stats();
   if (options.prompt) {
     const runtime::FinishReason finish = session.answer(*options.prompt);
-    return finish == runtime::FinishReason::kCancelled ? signal_exit_code(signals) : kExitOk;
+    return finish == runtime::FinishReason::kCancelled ? signals.exit_code() : kExitOk;
   }
   if (console.err_is_terminal()) {
     console.err(fmt::format("Chat with {}. /help lists the commands, Ctrl-D leaves.\n", model_name(directory)));

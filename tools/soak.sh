@@ -37,7 +37,7 @@ mkdir "$group" || fail "could not make a control group"
 touch "$work/answers"
 runner=
 finish() {
-  [ -n "$runner" ] && kill "$runner" 2> /dev/null && wait "$runner" 2> /dev/null
+  [ -n "$runner" ] && xargs -r kill < "$group/cgroup.procs" 2> /dev/null && wait "$runner" 2> /dev/null
   rmdir "$group" 2> /dev/null
   rm -rf "$work"
 }

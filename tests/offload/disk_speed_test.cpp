@@ -24,10 +24,10 @@ class NotingReader final : public BlockReader {
   void submit(std::span<const ReadRequest> requests) override {
     for (const ReadRequest& request : requests) {
       EXPECT_TRUE(asked.insert({request.file, request.offset}).second) << "read twice";
-      EXPECT_EQ(request.destination.size(), kPiece);
+      sizes.insert(request.destination.size());
       ReadCompletion& completion = waiting_.emplace_back();
       completion.tag = request.tag;
-      completion.bytes_read = kPiece;
+      completion.bytes_read = request.destination.size();
       if (asked.size() == fail_at) completion.failure = {quant::ErrorKind::kIo, {.what = "broken drive"}};
     }
     most_in_flight = std::max(most_in_flight, waiting_.size());
@@ -43,6 +43,7 @@ class NotingReader final : public BlockReader {
   const char* name() const override { return "noting"; }
 
   std::set<std::pair<int, uint64_t>> asked;
+  std::multiset<uint64_t> sizes;
   size_t most_in_flight = 0;
   size_t fail_at = 0;
   std::chrono::milliseconds first_delay{0};
@@ -72,7 +73,20 @@ TEST_F(DiskSpeed, ReadsEveryWholePieceOnceIfThereIsTime) {
   const std::set<std::pair<int, uint64_t>> all = {{0, 0},          {0, kPiece}, {0, 2 * kPiece}, {0, 3 * kPiece},
                                                   {0, 4 * kPiece}, {1, 0},      {1, kPiece}};
   EXPECT_EQ(reader.asked, all);
+  EXPECT_EQ(reader.sizes.count(kPiece), 7u);
   EXPECT_EQ(reader.most_in_flight, 3u);
+}
+
+TEST_F(DiskSpeed, ReadsLargePiecesInTheStoresRequests) {
+  constexpr uint64_t kLarge = kRequestBytes + kPiece;
+  const std::vector<std::filesystem::path> files = {directory_.write("large", std::string(3 * kLarge, 'a'))};
+  if (!FileSet(files).direct(0)) GTEST_SKIP() << "no O_DIRECT here";
+  NotingReader reader;
+  ASSERT_TRUE(measure_disk_gb_per_s(files, {.piece_bytes = kLarge, .pieces_in_flight = 2, .max_s = 60.0}, reader));
+  EXPECT_EQ(reader.asked.size(), 6u);
+  EXPECT_EQ(reader.sizes.count(kRequestBytes), 3u);
+  EXPECT_EQ(reader.sizes.count(kPiece), 3u);
+  EXPECT_EQ(reader.most_in_flight, 4u);
 }
 
 TEST_F(DiskSpeed, BeginsNothingAfterTheTime) {

@@ -266,7 +266,7 @@ TEST_F(ExpertStoreTest, ReportsWhatItTook) {
   EXPECT_EQ(&store_->source(), source_.get());
   std::set<std::string> names;
   store_->counters().visit([&names](const char* name, uint64_t) { names.insert(name); });
-  EXPECT_EQ(names.size(), 18u);
+  EXPECT_EQ(names.size(), 20u);
 }
 
 TEST_F(ExpertStoreTest, GoesWithReadsInFlight) {

@@ -305,6 +305,71 @@ TEST_F(LargeRecords, TheMiddleMayComeLast) {
   EXPECT_TRUE(source_->is_record(last->id(), last->record()));
 }
 
+/// Delivers what its reader has and is broken then.
+class BreakingReader : public BlockReader {
+ public:
+  explicit BreakingReader(std::unique_ptr<BlockReader> inner) : inner_(std::move(inner)) {}
+  void submit(std::span<const ReadRequest> requests) override { inner_->submit(requests); }
+  void wait(std::vector<ReadCompletion>& completions) override {
+    inner_->wait(completions);
+    if (!completions.empty()) throw quant::Error(quant::ErrorKind::kIo, {.what = "the reader broke"});
+  }
+  void wake() override { inner_->wake(); }
+  uint64_t alignment_bytes() const override { return inner_->alignment_bytes(); }
+  const char* name() const override { return inner_->name(); }
+
+ private:
+  const std::unique_ptr<BlockReader> inner_;
+};
+
+TEST_F(LargeRecords, WhatABrokenReaderLeftIsNotGoneOnWith) {
+  // Of expert 1 the first read is there to be checked and the others have failed; expert 0 is whole. One finish thread
+  // takes them in this order.
+  Fault others = fault(Fault::Kind::kIoError, 1, -1);
+  others.end = 2 * kRecordBytes;
+  std::vector<ExpertId> ended;
+  store_ = std::make_unique<ExpertStore>(
+      source_, StoreOptions{.budget_bytes = 4 * kRecordBytes, .finish_threads = 1}, 2,
+      std::make_unique<BreakingReader>(std::make_unique<FaultyReader>(
+          std::make_unique<testing::MemoryReader>(source_->contents()), std::vector<Fault>{others})));
+  store_->observe([&ended](StoreEvent event, ExpertId id) {
+    if (event == StoreEvent::kReadEnded) ended.push_back(id);
+  });
+  {
+    LeaseStream stream = store_->acquire(std::vector{source_->id(0, 1), source_->id(0, 0)});
+    EXPECT_THROW((void)stream.next(), quant::Error);
+    const std::optional<ExpertLease> whole = stream.next();
+    ASSERT_TRUE(whole);
+    EXPECT_EQ(whole->id(), source_->id(0, 0));
+    EXPECT_TRUE(source_->is_record(whole->id(), whole->record()));
+  }
+  store_.reset();
+  EXPECT_EQ(ended, std::vector{source_->id(0, 0)}) << "the reader may still write into the other's slot";
+}
+
+/// Experts that are made of nothing that lies in a file.
+class EmptySource : public MemorySource {
+ public:
+  EmptySource() : MemorySource({.layers = 1, .experts_per_layer = 3, .in_place = false}) {}
+  std::vector<Extent> extents(ExpertId) const override { return {{.file = 0}, {.file = 1}}; }
+  void finish(ExpertId, std::span<const std::byte> raw, std::span<std::byte> record) const override {
+    EXPECT_TRUE(raw.empty());
+    std::fill(record.begin(), record.end(), std::byte{7});
+  }
+};
+
+TEST(StoreEmptyExtents, AreFinishedWithoutARead) {
+  const auto source = std::make_shared<EmptySource>();
+  ExpertStore store(source, {.budget_bytes = 2 * 8192}, 1, std::make_unique<testing::MemoryReader>(source->contents()));
+  LeaseStream stream = store.acquire(source->experts());
+  int delivered = 0;
+  for (; const std::optional<ExpertLease> lease = stream.next(); ++delivered) {
+    EXPECT_EQ(lease->record().front(), std::byte{7});
+  }
+  EXPECT_EQ(delivered, 3);
+  EXPECT_EQ(store.counters().bytes_read, 0u);
+}
+
 TEST(StoreStorm, InterruptedAndRefusedReadsAreRepeated) {
   const testing::TempDir dir;
   const auto source = std::make_shared<MemorySource>(MemoryShape{.layers = 1, .experts_per_layer = 8}, dir.path());

@@ -26,8 +26,8 @@ TEST(BenchLimits, TheLargerOfEachCounts) {
 }
 
 /// Beside it the drive gave 1 GB/s.
-BenchRow row(BenchTest test, const Cost& cost, double bytes_read = 0.0) {
-  BenchRow made{.test = test, .bytes_read = bytes_read, .disk_gb_per_s = 1.0};
+BenchRow row(BenchTest test, const Cost& cost, double bytes_missed = 0.0) {
+  BenchRow made{.test = test, .bytes_missed = bytes_missed, .disk_gb_per_s = 1.0};
   made.costs[LayerKind::kShared] = {.weight_bytes = cost.weight_bytes};
   made.costs[LayerKind::kAttention] = {.flop = cost.flop, .context_flop = cost.context_flop};
   return made;
@@ -66,8 +66,9 @@ TEST(Bound, IsTheDiskWhereExpertsComeFromIt) {
   expect_bound(row(BenchTest::kPrefill, {.weight_bytes = 2e9, .flop = 4e9}, 0.5e9), kLimits, "disk", 2.0);
 }
 
-TEST(Bound, CountsWhatWasWantedFromTheDiskAndNotWhatHintsWasted) {
-  BenchRow of = row(BenchTest::kDecode, {.weight_bytes = 2e9}, 0.5e9);
+TEST(Bound, CountsWhatWasMissedAndNotWhatHintsReadForNothing) {
+  BenchRow of = row(BenchTest::kDecode, {.weight_bytes = 2e9}, 0.4e9);
+  of.bytes_read = 0.5e9;
   of.bytes_wasted = 0.1e9;
   expect_bound(of, kLimits, "disk", 2.5);
 }

@@ -113,6 +113,8 @@ TEST_F(Benchmark, SeesWhatComesFromTheDisk) {
   ASSERT_TRUE(rows[0].expert_hit_rate);
   EXPECT_LT(*rows[0].expert_hit_rate, 1.0);
   EXPECT_GT(rows[0].bytes_read, 0.0);
+  EXPECT_GT(rows[0].bytes_missed, 0.0);
+  EXPECT_LE(rows[0].bytes_missed, rows[0].bytes_read) << "what alignment adds was not missed";
 }
 
 TEST_F(Benchmark, RefusesWhatTheContextDoesNotHold) {

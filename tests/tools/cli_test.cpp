@@ -498,7 +498,7 @@ ProcessOptions long_answer() {
 }
 
 TEST(Cli, SignalsOutsideAChatEndTheProgramWithTheirCode) {
-  for (const auto& [number, code] : {std::pair(SIGINT, 130), std::pair(SIGTERM, 143)}) {
+  for (const auto& [number, code] : {std::pair(SIGINT, 130), std::pair(SIGTERM, 143), std::pair(SIGHUP, 129)}) {
     Process process(long_answer());
     process.wait_for("resident");
     process.signal(number);
@@ -522,6 +522,13 @@ TEST_F(Terminal, CtrlCAtTheEmptyPromptLeaves) {
   process.wait_for("> ");
   process.type("\x03");
   EXPECT_EQ(process.wait().exit_code, 130);
+}
+
+TEST_F(Terminal, AHangUpAtThePromptLeaves) {
+  Process process(chat());
+  process.wait_for("> ");
+  process.signal(SIGHUP);
+  EXPECT_EQ(process.wait().exit_code, 129);
 }
 
 TEST_F(Terminal, CtrlDLeaves) {

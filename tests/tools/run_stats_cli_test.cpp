@@ -12,14 +12,18 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-testing::ProcessResult answer(bool stats, bool terminal) {
+testing::ProcessOptions question(bool stats, bool terminal, const std::vector<std::string>& flags) {
   testing::ProcessOptions options;
-  options.args = {
-      MORAINE_BINARY_DIR "/bin/moraine", "run", testing::tiny_r1().string(), "-p", "What is io_uring?", "--temp", "0"};
+  options.args = {MORAINE_BINARY_DIR "/bin/moraine", "run", testing::tiny_r1().string(), "-p", "What is io_uring?"};
+  options.args.insert(options.args.end(), flags.begin(), flags.end());
   if (stats) options.args.push_back("--stats");
   options.environment = {{"NO_COLOR", "1"}};
   options.terminal = terminal;
-  return run_process(options);
+  return options;
+}
+
+testing::ProcessResult answer(bool stats, bool terminal) {
+  return run_process(question(stats, terminal, {"--temp", "0"}));
 }
 
 TEST(RunStats, TheLastRowIsTakenWhileAnsweringAndGivenBack) {
@@ -32,6 +36,17 @@ TEST(RunStats, TheLastRowIsTakenWhileAnsweringAndGivenBack) {
   const size_t counters = result.out.find("stall_ms_per_token");
   EXPECT_GT(counters, given) << "the terminal is whole again when the counters come";
   EXPECT_THAT(answer(false, true).out, Not(HasSubstr("\033[1;23r"))) << "nobody asked";
+}
+
+TEST(RunStats, AHangUpGivesTheLastRowBack) {
+  // Long and slow enough not to be over before.
+  testing::Process process(
+      question(true, true, {"--temp", "1.5", "--top-p", "1", "--max-tokens", "8000", "--reference", "--threads", "1"}));
+  process.wait_for("\033[1;23r");
+  process.signal(SIGHUP);
+  const testing::ProcessResult result = process.wait();
+  EXPECT_EQ(result.exit_code, 129);
+  EXPECT_THAT(result.out, HasSubstr("\033[r"));
 }
 
 TEST(RunStats, PipesSeeNoTerminalsCommands) {
