@@ -25,6 +25,7 @@ struct ReadRequest {
   uint64_t offset = 0;  ///< any alignment
   std::span<std::byte> destination;
   bool urgent = true;  ///< goes before every request that is not, unless that was handed to the system already
+  bool again = false;  ///< its bytes came wrong: with copies on several drives, they come from the model's own now
 };
 
 /// Why a request failed, in the parts of a quant::Error, so that the store can add which expert it was.

@@ -36,8 +36,8 @@ std::vector<Piece> shuffled_pieces(std::span<const std::filesystem::path> files,
 
 std::optional<double> measure_disk_gb_per_s(std::span<const std::filesystem::path> files,
                                             const DiskSpeedOptions& options) {
-  if (files.empty()) return std::nullopt;
-  const auto reader = open_reader(options.reader, files, {});
+  if (files.empty() && options.mirrors.empty()) return std::nullopt;
+  const auto reader = open_reader(options.reader, files, {}, options.mirrors);
   return measure_disk_gb_per_s(files, options, *reader);
 }
 

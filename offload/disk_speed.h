@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "offload/block_reader.h"
 
@@ -12,7 +13,8 @@ namespace moraine::offload {
 
 struct DiskSpeedOptions {
   ReaderKind reader = ReaderKind::kAuto;
-  uint64_t piece_bytes = 1u << 20;  ///< read from end to end, a record's; a multiple of 4096
+  std::vector<std::filesystem::path> mirrors = {};  ///< copies of the files on other drives: all are measured together
+  uint64_t piece_bytes = 1u << 20;                  ///< read from end to end, a record's; a multiple of 4096
   int pieces_in_flight = 32;
   double lead_s = 0.0;  ///< read before what counts: a drive that has rested gives more than it can keep up
   double max_s = 0.8;   ///< of what counts; no read is begun later

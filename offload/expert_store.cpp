@@ -96,7 +96,8 @@ bool LeaseStream::ready() const {
 }
 
 ExpertStore::ExpertStore(std::shared_ptr<const ExpertRecordSource> source, const StoreOptions& options, int min_slots)
-    : ExpertStore(source, options, min_slots, open_reader(options.reader, source->files(), options.inform)) {}
+    : ExpertStore(source, options, min_slots,
+                  open_reader(options.reader, source->files(), options.inform, options.mirrors)) {}
 
 ExpertStore::ExpertStore(std::shared_ptr<const ExpertRecordSource> source, const StoreOptions& options, int min_slots,
                          std::unique_ptr<BlockReader> reader)

@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "offload/block_reader.h"
 #include "offload/expert_id.h"
@@ -21,6 +22,8 @@ class MemoryPressure;
 struct StoreOptions {
   uint64_t budget_bytes = 0;  ///< for records in RAM; whole slots are taken from it
   ReaderKind reader = ReaderKind::kAuto;
+  /// Directories with copies of the source's files, on other drives (offload/mirrored_files.h): reads are spread.
+  std::vector<std::filesystem::path> mirrors = {};
   bool prefetch = true;  ///< whether hint() reads anything
   /// Receives lines worth telling a person (the fallback to pread). May be empty.
   std::function<void(const std::string&)> inform = {};

@@ -176,7 +176,8 @@ void StoreImpl::put_reads(Load& load) {
                            .file = extent.file,
                            .offset = extent.offset + done_bytes,
                            .destination = target.subspan(position_bytes, size_bytes),
-                           .urgent = !load.waiters.empty()});
+                           .urgent = !load.waiters.empty(),
+                           .again = load.was_reread});
       position_bytes += size_bytes;
       ++load.reads_left;
     }

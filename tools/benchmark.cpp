@@ -220,6 +220,7 @@ class DriveMeter {
     const double lead_s = std::exchange(is_first_, false) ? options_.disk.first_lead_s : options_.disk.lead_s;
     // Other places every time: those of the last time may lie in a cache of the drive or of a virtual machine's host.
     const auto gb_per_s = offload::measure_disk_gb_per_s(files_, {.reader = options_.engine.reader,
+                                                                  .mirrors = options_.engine.mirrors,
                                                                   .piece_bytes = record_bytes_,
                                                                   .pieces_in_flight = kRecordsInFlight,
                                                                   .lead_s = lead_s,

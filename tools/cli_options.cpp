@@ -136,6 +136,16 @@ void add_memory_flags(CLI::App& command, EngineOptions& options) {
       ->check(CLI::Range(int64_t{1}, kMaxContext).description(""));
 }
 
+CLI::Option* add_stripe_flag(CLI::App& command, std::vector<std::filesystem::path>& mirrors) {
+  return command
+      .add_option_function<std::vector<std::string>>(
+          "--stripe", [&mirrors](const std::vector<std::string>& texts) { mirrors.assign(texts.begin(), texts.end()); },
+          "Read experts from this directory too: a copy of the model's files, or of\nsome, on another drive (cp the "
+          "model's files there); each drive is given as\nmuch as it is fast; repeat it for more drives")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
+}
+
 void add_engine_flags(CLI::App& command, EngineOptions& options, ModelArgument argument) {
   add_model_argument(command, options.model, argument);
   add_memory_flags(command, options);
@@ -154,6 +164,7 @@ void add_engine_flags(CLI::App& command, EngineOptions& options, ModelArgument a
           "allows it)")
       ->type_name("NAME")
       ->check(CLI::IsMember({"auto", "io_uring", "pread"}).description(""));
+  add_stripe_flag(command, options.mirrors);
   command.add_flag_callback(
       "--no-prefetch", [&options] { options.prefetch = false; },
       "Read an expert only when it is needed, not when it is likely to be");

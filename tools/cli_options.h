@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "runtime/generator.h"
 #include "tools/engine_options.h"
@@ -44,6 +45,8 @@ void add_threads_flag(CLI::App& command, int& threads);
 void add_json_flag(CLI::App& command, bool& json, const std::string& help);
 /// --ram-budget and --context.
 void add_memory_flags(CLI::App& command, EngineOptions& options);
+/// --stripe.
+CLI::Option* add_stripe_flag(CLI::App& command, std::vector<std::filesystem::path>& mirrors);
 /// MODEL and everything about how it is opened.
 void add_engine_flags(CLI::App& command, EngineOptions& options, ModelArgument argument);
 /// --trace.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdio>
 #include <string>
 #include <string_view>
@@ -45,7 +46,7 @@ class Console {
   bool out_is_terminal_;
   bool err_is_terminal_;
   bool color_;
-  bool redrawn_ = false;  // the present line on stderr is one of redraw()
+  std::atomic<bool> redrawn_ = false;  // the present line on stderr is one of redraw(); a reader may warn meanwhile
 };
 
 /// The first `columns` characters of UTF-8 `text`, each counted as one column: good enough for our own labels.

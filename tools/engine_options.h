@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <vector>
 
 #include "offload/expert_store.h"
 #include "quant/dtype.h"
@@ -18,6 +19,7 @@ struct EngineOptions {
   std::optional<quant::DType> experts;       ///< quantize a directory's experts on load; nothing: as stored
   std::optional<quant::DType> resident;      ///< quantize resident matrices on load; nothing or F8_E4M3: as stored
   offload::ReaderKind reader = offload::ReaderKind::kAuto;
+  std::vector<std::filesystem::path> mirrors = {};  ///< directories with copies of the model's files on other drives
   bool prefetch = true;
   bool warm_start = true;                 ///< begin with the experts that the last run wanted most, and note this run's
   std::filesystem::path trace_file = {};  ///< to write a trace to; empty: none

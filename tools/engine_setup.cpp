@@ -154,6 +154,7 @@ std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Conso
   offload::StoreOptions store_options;
   store_options.budget_bytes = plan.experts_budget_bytes;
   store_options.reader = options.reader;
+  store_options.mirrors = options.mirrors;
   store_options.prefetch = options.prefetch;
   store_options.pressure = std::make_shared<offload::SystemPressure>();
   if (records.are_ffns) store_options.staging_bytes = ffn_staging_bytes(plan.needs.record_bytes);

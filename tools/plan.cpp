@@ -10,6 +10,7 @@
 
 #include "cpu/cpu_backend.h"
 #include "offload/disk_speed.h"
+#include "offload/mirrored_files.h"
 #include "quant/error.h"
 #include "tools/bench_machine.h"
 #include "tools/byte_size.h"
@@ -33,10 +34,12 @@ struct PlanCommand {
   bool json = false;
 };
 
-/// All drives together: what is said of them, or what the model's own files give. Directories of one file system are
-/// one drive.
+/// All drives together: what is said of them, or what the model's own files and their mirrors give. Directories of one
+/// file system are one drive.
 std::optional<double> drives_gb_per_s(const PlanCommand& command, const PlannedModel& model, Console& console) {
-  if (command.drives.empty()) return offload::measure_disk_gb_per_s(model.expert_files);
+  if (command.drives.empty()) {
+    return offload::measure_disk_gb_per_s(model.expert_files, {.mirrors = command.engine.mirrors});
+  }
   double sum = 0.0;
   std::set<dev_t> measured;
   for (const std::string& drive : command.drives) {
@@ -74,7 +77,9 @@ int plan(const PlanCommand& command, Console& console) {
   if (command.pcie_gb_per_s) machine.pcie_gb_per_s = *command.pcie_gb_per_s;
   const offload::MemoryWishes wishes = memory_wishes(command.engine);
   const int64_t chunk_rows = cpu::CpuOptions().max_rows;
-  plan_model(model, machine, wishes, chunk_rows);  // what cannot fit is refused before anything is measured
+  // What cannot fit, and a mirror that is none, is refused before anything is measured.
+  plan_model(model, machine, wishes, chunk_rows);
+  if (!command.engine.mirrors.empty()) offload::find_mirrors(model.expert_files, command.engine.mirrors);
 
   console.redraw("measuring the machine");
   machine.limits.compute = measure_compute(thread_count(command.engine), topology);
@@ -107,12 +112,14 @@ void add_plan_command(CLI::App& app, Command& chosen) {
             [options](uint64_t bytes) { options->ram_bytes = bytes; });
   size_flag("--vram", "Plan for a GPU with so much memory (default: none)",
             [options](uint64_t bytes) { options->vram_bytes = bytes; });
-  command
-      ->add_option("--nvme", options->drives,
-                   "A directory on the drive, which is measured there, or a speed,\ne.g. 11GB/s; several drives: "
-                   "several times (default: the model's\nown files are measured)")
-      ->type_name("DIR|SPEED")
-      ->allow_extra_args(false);
+  CLI::Option* nvme =
+      command
+          ->add_option("--nvme", options->drives,
+                       "A directory on the drive, which is measured there, or a speed,\ne.g. 11GB/s; several drives: "
+                       "several times (default: the model's\nown files are measured)")
+          ->type_name("DIR|SPEED")
+          ->allow_extra_args(false);
+  add_stripe_flag(*command, options->engine.mirrors)->excludes(nvme);
   const auto speed_flag = [&](const char* flag, std::optional<double>& speed, const char* help) {
     command
         ->add_option_function<std::string>(

@@ -37,7 +37,9 @@ void tell_expected_speed(const EngineOptions& options, Console& console) {
   }
   machine.limits = record->limits;
   machine.shares = record->shares;
-  if (!memory.holds_all_experts()) machine.limits.disk_gb_per_s = offload::measure_disk_gb_per_s(model.expert_files);
+  if (!memory.holds_all_experts()) {
+    machine.limits.disk_gb_per_s = offload::measure_disk_gb_per_s(model.expert_files, {.mirrors = options.mirrors});
+  }
   const std::string line = expected_line(plan_model(model, machine, memory_wishes(options), chunk_rows));
   if (!line.empty()) console.err(fmt::format("{}{}{}\n", console.dim_on(), line, console.dim_off()));
 }

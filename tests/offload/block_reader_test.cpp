@@ -199,7 +199,7 @@ TEST(OpenReader, FallsBackToPreadWithOneLine) {
   for (const int refusal : {ENOSYS, EPERM, EACCES, ENOMEM}) {
     std::vector<std::string> lines;
     const auto reader = open_reader(
-        ReaderKind::kAuto, paths, [&lines](const std::string& line) { lines.push_back(line); }, refusal);
+        ReaderKind::kAuto, paths, [&lines](const std::string& line) { lines.push_back(line); }, {}, refusal);
     EXPECT_STREQ(reader->name(), "pread");
     ASSERT_EQ(lines.size(), 1u);
     EXPECT_THAT(lines[0], HasSubstr("pread"));
@@ -209,7 +209,7 @@ TEST(OpenReader, FallsBackToPreadWithOneLine) {
 TEST(OpenReader, RefusesUringWhereItWasAskedForByName) {
   const testing::TempDir dir;
   try {
-    open_reader(ReaderKind::kUring, std::vector{dir.write("file", "x")}, {}, EPERM);
+    open_reader(ReaderKind::kUring, std::vector{dir.write("file", "x")}, {}, {}, EPERM);
     FAIL() << "opened";
   } catch (const quant::Error& error) {
     EXPECT_EQ(error.kind(), quant::ErrorKind::kIo);

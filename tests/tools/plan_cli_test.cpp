@@ -6,6 +6,7 @@
 
 #include <fstream>
 
+#include "offload/file_set.h"
 #include "offload/topology.h"
 #include "quant/json.h"
 #include "support/process.h"
@@ -84,6 +85,17 @@ TEST(PlanCommand, OneFileSystemIsOneDrive) {
   const ProcessResult result = run({"plan", r1_config(), "--ram", "128GiB", "--nvme", dir / "a", "--nvme", dir / "b"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.err, HasSubstr("counted already"));
+}
+
+TEST(PlanCommand, MirrorsAreMeasuredWithTheModel) {
+  const TempDir mirror;
+  std::filesystem::copy(tiny_r1(), mirror.path(), std::filesystem::copy_options::recursive);
+  const Json plan = json_of(run({"plan", tiny_r1(), "--stripe", mirror.path(), "--json"}));
+  const std::vector file = {std::filesystem::path(tiny_r1()) / "config.json"};
+  EXPECT_NE(plan["machine"]["disk_gb_per_s"].is_null(), offload::FileSet(file).direct(0));
+  EXPECT_EQ(run({"plan", tiny_r1(), "--stripe", mirror / "absent"}).exit_code, 3);
+  EXPECT_EQ(run({"plan", r1_config(), "--ram", "128GiB", "--stripe", mirror.path()}).exit_code, 2) << "not here";
+  EXPECT_EQ(run({"plan", tiny_r1(), "--stripe", mirror.path(), "--nvme", "7GB/s"}).exit_code, 2);
 }
 
 TEST(PlanCommand, RunTakesThePlanThatIsPrinted) {
