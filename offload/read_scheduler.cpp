@@ -83,6 +83,8 @@ PieceOutcome absorb_read(ReadPiece& piece, int64_t result, const FileSet& files)
     outcome.failure.detail.got = fmt::format("{}", file_size_bytes);
     return outcome;
   }
+  // Less than a block at a time: only a plain read goes on from the middle of one.
+  if (piece.direct && result > 0 && align_down(got_end) <= before) piece.direct = false;
   // A direct read can only go on where the alignment lets it: the bytes behind that are read again.
   piece.done_bytes = piece.direct ? align_down(got_end) : got_end;
   if (piece.done_bytes <= before) return retry_or_fail(piece, files, "the system keeps returning short reads");

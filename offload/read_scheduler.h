@@ -39,8 +39,8 @@ struct PieceOutcome {
 
 /// Takes the result of a system read (bytes, or a negative errno) of the rest of `piece`, from done_bytes on. Short
 /// reads, EINTR and EAGAIN ask to go on (kAgain) from an aligned offset, a bounded number of times without progress;
-/// EINVAL of a direct read goes on plainly; the end of the file before the last wanted byte is a failure (kBadFile).
-/// Thread-safe.
+/// EINVAL of a direct read, or one of less than a block, goes on plainly; the end of the file before the last wanted
+/// byte is a failure (kBadFile). Thread-safe.
 PieceOutcome absorb_read(ReadPiece& piece, int64_t result, const FileSet& files);
 
 struct SchedulerLimits {

@@ -113,6 +113,9 @@ struct UringReader::Ring {
 
   /// Hands everything prepared to the system; waits for `wait_for` (0 or 1) completions.
   void enter(unsigned wait_for) {
+    // A system that lacks room for so long (5 s) will not find any.
+    constexpr int kMostRefusals = 5000;
+    int refusals = 0;
     while (true) {
       const int result = io_uring_submit_and_wait(handle.get(), wait_for);
       if (result >= 0) return;
@@ -120,10 +123,11 @@ struct UringReader::Ring {
       // The system lacks room for more at the moment: completions make room.
       if ((result == -EAGAIN || result == -EBUSY) && reads_in_flight() > 0 && io_uring_cq_ready(handle.get()) > 0)
         return;
-      if (result == -EAGAIN || result == -EBUSY) {
+      if ((result == -EAGAIN || result == -EBUSY) && !broken && ++refusals < kMostRefusals) {
         ::usleep(1000);
         continue;
       }
+      broken = true;
       throw quant::system_error(-result, "io_uring stopped working", {}, "read with pread instead");
     }
   }
@@ -157,6 +161,7 @@ struct UringReader::Ring {
   bool wake_armed = false;
   bool woken = false;
   bool draining = false;
+  bool broken = false;
   std::vector<ReadPiece> in_flight;  // [queue_depth]
   std::vector<size_t> free_slots;
 };

@@ -107,6 +107,17 @@ TEST_F(ReadSchedulerTest, ShortReadsGoOnFromAnAlignedOffset) {
   EXPECT_TRUE(holds(target_.span().first(4 * kPage), 0));
 }
 
+TEST_F(ReadSchedulerTest, ReadsOfLessThanABlockGoOnPlainly) {
+  ReadScheduler scheduler(files_, {});
+  scheduler.add({.offset = 0, .destination = target_.span().first(4 * kPage)});
+  const bool was_direct = files_.direct(0);
+  const std::vector<ReadCompletion> completions = run(scheduler, 2048);
+  ASSERT_EQ(completions.size(), 1u);
+  EXPECT_FALSE(completions[0].failure);
+  EXPECT_TRUE(holds(target_.span().first(4 * kPage), 0));
+  EXPECT_EQ(files_.direct(0), was_direct) << "other pieces are read as before";
+}
+
 TEST_F(ReadSchedulerTest, ReadsThatNeverBringAnythingEndInAnError) {
   for (const int64_t result : {int64_t{-EAGAIN}, int64_t{-EINTR}, int64_t{0}}) {
     ReadScheduler scheduler(files_, {});

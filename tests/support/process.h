@@ -30,9 +30,10 @@ struct ProcessOptions {
   std::vector<std::pair<std::string, std::string>> environment = {};  ///< set on top of the test's own
   std::filesystem::path out_file = {};  ///< standard output goes there instead of into the result
   uint64_t file_size_limit_bytes = 0;   ///< RLIMIT_FSIZE, so that writing fails; 0 = none
-  bool refuse_io_uring = false;         ///< io_uring_setup fails with EPERM, as in many containers
-  bool terminal = false;                ///< stdin, stdout and stderr are one pseudo-terminal
-  double timeout_s = 60.0;              ///< then it is killed and wait() throws
+  std::vector<std::pair<__rlimit_resource, rlim_t>> limits = {};  ///< other limits
+  bool refuse_io_uring = false;  ///< io_uring_setup fails with EPERM, as in many containers
+  bool terminal = false;         ///< stdin, stdout and stderr are one pseudo-terminal
+  double timeout_s = 60.0;       ///< then it is killed and wait() throws
 };
 
 /// How it ended. `exit_code` is 128 + the signal for a program that a signal ended.
@@ -145,6 +146,10 @@ class Process {
       ::signal(SIGXFSZ, SIG_IGN);
       const rlimit limit{options.file_size_limit_bytes, options.file_size_limit_bytes};
       setrlimit(RLIMIT_FSIZE, &limit);
+    }
+    for (const auto& [resource, value] : options.limits) {
+      const rlimit limit{value, value};
+      setrlimit(resource, &limit);
     }
     if (options.refuse_io_uring) refuse_io_uring();
     std::vector<char*> args;
