@@ -31,6 +31,9 @@ constexpr float kIq4Deviation = 67.4f;    // kIq4Values
 constexpr float kSixBits = 18.48f;        // −32 … 31 around 0
 
 /// The deviation of weights with d = 1, all codes and scales random, minima as random_block() sets them.
+constexpr float deviation_of(const quant::BlockQ4_0&) {
+  return kQ4_0Deviation;
+}
 constexpr float deviation_of(const quant::BlockQ4_1&) {
   return 4.61f;
 }
@@ -45,6 +48,9 @@ constexpr float deviation_of(const quant::BlockQ2_K&) {
 }
 constexpr float deviation_of(const quant::BlockQ3_K&) {
   return kSixBits * 2.345f;  // code −4 … 3
+}
+constexpr float deviation_of(const quant::BlockQ4_K&) {
+  return kQ4_KDeviation;
 }
 constexpr float deviation_of(const quant::BlockQ5_K&) {
   return 336.0f;  // scale 0 … 63 times (code − 15.5)
@@ -197,8 +203,9 @@ void random_block(LaneRandom& random, const ScaleTable& scales, Block& block) {
     block.dmin = quant::f16_from_f32(1.5f * d);
     for (uint8_t& both : block.scales) both = static_cast<uint8_t>((both & 15) * 0x11);
   }
-  if constexpr (std::is_same_v<Block, quant::BlockQ5_K>) {
-    block.dmin = quant::f16_from_f32(15.5f * d);
+  constexpr bool kIsQ4_K = std::is_same_v<Block, quant::BlockQ4_K>;
+  if constexpr (kIsQ4_K || std::is_same_v<Block, quant::BlockQ5_K>) {
+    block.dmin = quant::f16_from_f32((kIsQ4_K ? 7.5f : 15.5f) * d);
     quant::ScaleMin groups[8];
     for (int b = 0; b < 8; ++b) {
       groups[b].scale = quant::q4_k_scale_min(block.scales, b).scale;
@@ -215,8 +222,9 @@ void with_random_block(DType type, float deviation, Make make) {
       type,
       [&]<typename Block>(Block block) {
         if constexpr (HasDeviation<Block>) {
-          // Q5_0's and IQ4_NL's codes do not lie around 0: signs do it.
-          constexpr bool kSigns = std::is_same_v<Block, quant::BlockQ5_0> || std::is_same_v<Block, quant::BlockIQ4_NL>;
+          // These codes do not lie around 0: signs do it.
+          constexpr bool kSigns = std::is_same_v<Block, quant::BlockQ4_0> || std::is_same_v<Block, quant::BlockQ5_0> ||
+                                  std::is_same_v<Block, quant::BlockIQ4_NL>;
           make(block, ScaleTable(deviation / deviation_of(block), kSigns));
         } else {
           MORAINE_CHECK(!"a format that random weights are made of");

@@ -33,7 +33,7 @@ struct Spread {
 constexpr float kE4m3Deviation = 157.0f;
 
 /// Fills a tensor as files hold it, rows of `type` one after the other: F32, BF16 (bell-shaped), F8_E4M3
-/// (kE4m3Deviation whatever `spread` says), Q8_0. Every number is finite.
+/// (kE4m3Deviation whatever `spread` says), or a block format up to IQ4_XS. Every number is finite.
 void fill_tensor(LaneRandom& random, quant::DType type, const Spread& spread, std::span<std::byte> out);
 
 /// Fills a packed matrix (quant/packed_matrix.h) of BF16, F8_E4M3 or a block format up to IQ4_XS, whose rows are a

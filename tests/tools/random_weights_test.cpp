@@ -87,8 +87,9 @@ TEST_P(FillTensor, GivesRowsWithTheWantedSpread) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Types, FillTensor,
-                         ::testing::Values(DType::kF32, DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ6_K,
-                                           DType::kQ5_K, DType::kIQ4_XS),
+                         ::testing::Values(DType::kF32, DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ4_0,
+                                           DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ2_K, DType::kQ3_K,
+                                           DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS),
                          [](const auto& param) { return std::string(quant::dtype_name(param.param)); });
 
 TEST(FillTensor, PlainNumbersMayHaveAMean) {
