@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <span>
@@ -21,6 +22,10 @@ class StreamedFfn {
  public:
   /// One is read while the next one waits for the drive: it is never idle.
   static constexpr int kMissesAhead = 2;
+  /// How many of `layers` every walk finds in RAM, at least, if the store has so many slots.
+  static constexpr int64_t kept_layers(int64_t slots, int64_t layers) {
+    return slots >= layers ? layers : std::max<int64_t>(0, slots - 1 - kMissesAhead);
+  }
 
   /// `layouts`: per decoder layer how its record is laid out. All outlive this, the store's records too.
   StreamedFfn(const Model& model, DenseBackend& dense, ExpertBackend& experts, offload::ExpertStore& store,

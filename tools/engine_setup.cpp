@@ -18,6 +18,7 @@
 #include "runtime/weight_loader.h"
 #include "tools/byte_size.h"
 #include "tools/model_sizes.h"
+#include "tools/planned_model.h"
 #include "tools/progress_bar.h"
 #include "tools/user_files.h"
 
@@ -28,50 +29,15 @@ namespace fs = std::filesystem;
 
 constexpr int kLoadThreads = 8;  // more do not make a drive faster
 
-/// What of a model is streamed, and where everything goes.
-struct Records {
-  runtime::ExpertSource source;
-  bool are_ffns = false;  ///< of a dense model
-  offload::MemoryPlan plan = {};
-};
-
-/// Of the engine that is about to be opened, on this machine as it is now.
-void make_plan(Records& records, const quant::Checkpoint& checkpoint, const runtime::ModelConfig& config,
-               int32_t chunk_rows, const EngineOptions& options) {
-  const runtime::Model shape =
-      runtime::model_shape(checkpoint, config, {.resident = options.resident, .stream_ffn = records.are_ffns});
-  const offload::MemoryRoom room{.ram_bytes = offload::available_ram_bytes(offload::read_memory_limit())};
-  records.plan = offload::plan_memory(memory_needs(shape, records.source.layouts, chunk_rows, options.precise), room,
-                                      memory_wishes(options));
-}
-
-/// A dense model is streamed if it does not fit as a whole, or if a budget was asked for.
-Records plan_records(const quant::Checkpoint& checkpoint, const runtime::ModelConfig& config, int32_t chunk_rows,
-                     const EngineOptions& options) {
-  const bool is_dense = !config.has_experts();
-  if (!is_dense || !options.ram_budget_bytes) {
-    Records records{.source = runtime::open_expert_source(checkpoint, config, options.experts)};
-    try {
-      make_plan(records, checkpoint, config, chunk_rows, options);
-      return records;
-    } catch (const quant::Error& error) {
-      if (!is_dense || error.kind() != quant::ErrorKind::kNotEnough) throw;
-    }
-  }
-  Records records{.source = runtime::open_streamed_ffn(checkpoint, config, options.resident), .are_ffns = true};
-  make_plan(records, checkpoint, config, chunk_rows, options);
-  return records;
-}
-
-std::string plan_line(const std::string& name, const Records& records, const char* reader, int threads,
+std::string plan_line(const std::string& name, const PlacedModel& placed, const char* reader, int threads,
                       bool reference) {
-  const offload::MemoryPlan& plan = records.plan;
+  const offload::MemoryPlan& plan = placed.memory;
   const bool whole_context = plan.context_tokens == plan.needs.max_context_tokens;
   return fmt::format("{}: {} resident, {} KV cache at most{}, {} {}: {} of {} in RAM ({}); {} threads {}, {}", name,
                      byte_size_text(plan.needs.resident_bytes()), byte_size_text(plan.kv_bytes),
                      whole_context ? "" : fmt::format(" ({} tokens)", plan.context_tokens),
-                     records.are_ffns ? "FFNs of layers" : "experts", records.source.type_name, plan.slot_count,
-                     plan.needs.expert_count, byte_size_text(plan.experts_budget_bytes), threads,
+                     placed.form.streams_ffns() ? "FFNs of layers" : "experts", placed.form.source.type_name,
+                     plan.slot_count, plan.needs.expert_count, byte_size_text(plan.experts_budget_bytes), threads,
                      reference ? "scalar reference" : cpu::isa_name(), reader);
 }
 
@@ -146,9 +112,13 @@ std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Conso
   cpu_options.cpus = offload::Topology::detect().worker_cpus(cpu_options.threads);
   cpu_options.reference = options.reference;
   cpu_options.precise = options.precise;
-  const Records records = plan_records(checkpoint, config, cpu_options.max_rows, options);
-  const offload::MemoryPlan& plan = records.plan;
-  parts.experts = records.source;
+  const offload::MemoryRoom room{.ram_bytes = offload::available_ram_bytes(offload::read_memory_limit())};
+  const PlacedModel placed =
+      place_model(planned_model(model_name(directory), checkpoint, config, options.experts, options.resident), room,
+                  memory_wishes(options), cpu_options.max_rows, options.precise);
+  const offload::MemoryPlan& plan = placed.memory;
+  const bool streams_ffns = placed.form.streams_ffns();
+  parts.experts = placed.form.source;
   parts.context_tokens = plan.context_tokens;
 
   offload::StoreOptions store_options;
@@ -157,20 +127,20 @@ std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Conso
   store_options.mirrors = options.mirrors;
   store_options.prefetch = options.prefetch;
   store_options.pressure = std::make_shared<offload::SystemPressure>();
-  if (records.are_ffns) store_options.staging_bytes = ffn_staging_bytes(plan.needs.record_bytes);
-  if (options.warm_start && !records.are_ffns) store_options.hot_set_file = hot_set_file(directory);
+  if (streams_ffns) store_options.staging_bytes = ffn_staging_bytes(plan.needs.record_bytes);
+  if (options.warm_start && !streams_ffns) store_options.hot_set_file = hot_set_file(directory);
   store_options.inform = [&console](const std::string& line) { console.line(line); };
   parts.store = std::make_unique<offload::ExpertStore>(parts.experts.records, store_options,
                                                        static_cast<int>(config.num_experts_per_tok));
   console.err(fmt::format(
       "{}{}{}\n", console.dim_on(),
-      plan_line(model_name(directory), records, parts.store->reader_name(), cpu_options.threads, options.reference),
+      plan_line(model_name(directory), placed, parts.store->reader_name(), cpu_options.threads, options.reference),
       console.dim_off()));
   {
     ProgressBar bar(console, "loading", ProgressUnit::kBytes);
     const runtime::LoadOptions load_options = {
         .resident = options.resident,
-        .stream_ffn = records.are_ffns,
+        .stream_ffn = streams_ffns,
         .progress = [&](uint64_t done_bytes, uint64_t total_bytes) { bar.update(done_bytes, total_bytes); },
         .threads = std::min(cpu_options.threads, kLoadThreads)};
     parts.model = std::make_shared<runtime::Model>(runtime::load_model(checkpoint, config, load_options));

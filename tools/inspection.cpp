@@ -135,14 +135,12 @@ PlannedModel stored_model(Inspection& result, const runtime::ModelSource& model,
   const quant::Checkpoint checkpoint = model.checkpoint();
   result.warnings = checkpoint.warnings();
   add_tensors(result, checkpoint);
-  const runtime::ExpertSource source = runtime::open_expert_source(checkpoint, result.config, experts);
+  PlannedModel planned = planned_model({}, checkpoint, result.config, experts, resident);
+  const runtime::ExpertSource& source = planned.whole.source;
   result.expert_count = source.records->experts().size();
   result.record_bytes = source.records->max_record_bytes();
   for (const offload::ExpertId id : source.records->experts()) result.expert_bytes += source.records->record_bytes(id);
-  return {.name = {},
-          .shape = runtime::model_shape(checkpoint, result.config, {.resident = resident}),
-          .layouts = source.layouts,
-          .expert_type = source.type_name};
+  return planned;
 }
 
 /// A model that is not here, as DeepSeek publishes it.
@@ -153,7 +151,7 @@ PlannedModel published_model(Inspection& result, std::optional<quant::DType> exp
   if (!result.config.has_experts()) return planned;
   result.expert_count = static_cast<uint64_t>((result.config.num_hidden_layers - result.config.first_k_dense_replace) *
                                               result.config.n_routed_experts);
-  result.record_bytes = planned.layouts.back().record_bytes;
+  result.record_bytes = planned.whole.source.layouts.back().record_bytes;
   result.expert_bytes = result.expert_count * result.record_bytes;
   return planned;
 }
@@ -190,21 +188,22 @@ Inspection inspect_model(const std::filesystem::path& path, std::optional<quant:
   result.kind = model->kind();
   const PlannedModel planned = model->has_weights() ? stored_model(result, *model, experts, resident)
                                                     : published_model(result, experts, resident);
-  result.expert_type = planned.expert_type;
+  const ModelForm& whole = planned.whole;
+  result.expert_type = whole.source.type_name;
   std::optional<quant::DType> wanted = experts;
   if (result.is_pack) wanted = quant::dtype_from_name(quant::PackIndex::read(path).wanted_type);
   const auto first_moe = static_cast<size_t>(result.config.first_k_dense_replace);
-  if (wanted && result.config.has_experts() && first_moe < planned.layouts.size()) {
-    result.fallbacks = fallback_sentences(planned.layouts[first_moe], *wanted);
+  if (wanted && result.config.has_experts() && first_moe < whole.source.layouts.size()) {
+    result.fallbacks = fallback_sentences(whole.source.layouts[first_moe], *wanted);
   }
   if (resident && *resident != quant::DType::kF8E4M3) result.resident_type = quant::dtype_name(*resident);
-  result.resident_bytes = planned.shape.resident_bytes();
-  result.kv_bytes_per_token = kv_bytes_per_token(planned.shape);
+  result.resident_bytes = whole.shape->resident_bytes();
+  result.kv_bytes_per_token = kv_bytes_per_token(*whole.shape);
   const uint64_t moe_layers =
       result.expert_count / static_cast<uint64_t>(std::max<int64_t>(1, result.config.n_routed_experts));
   // A decoded token reads every resident weight but the embedding, of which it needs one row unless it is the head,
   // too.
-  const quant::PackedView& embedding = planned.shape.embed_tokens.view;
+  const quant::PackedView& embedding = whole.shape->embed_tokens.view;
   const uint64_t unread_bytes =
       result.config.tie_word_embeddings ? 0 : quant::packed_bytes(embedding.type, embedding.rows, embedding.cols);
   result.bytes_per_token = result.resident_bytes - unread_bytes +

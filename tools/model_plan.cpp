@@ -5,23 +5,15 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <span>
 
 #include "quant/error.h"
 #include "tools/byte_size.h"
 #include "tools/model_costs.h"
-#include "tools/model_sizes.h"
 
 namespace moraine::tools {
 namespace {
 
 constexpr double kLeastGain = 1.05;  // what gains less is not worth telling
-
-/// What a plan is made from; layouts apart, so that a plan can be tried with others.
-struct Shapes {
-  const runtime::Model& shape;
-  std::span<const quant::ExpertLayout> layouts;
-};
 
 /// The group that holds a kind's weights, "" for those that are no resident weights.
 const char* group_of(LayerKind kind) {
@@ -89,14 +81,14 @@ double pcie_bytes(const runtime::ModelConfig& config, const offload::MemoryPlan&
   return moe_layers(config) * 2.0 * static_cast<double>(config.hidden_size) * sizeof(float);
 }
 
-std::optional<SpeedEstimate> estimate(BenchRow row, const runtime::ModelConfig& config, const ModelPlan& plan,
-                                      const MachineSpec& machine) {
+std::optional<SpeedEstimate> estimate(BenchRow row, const ModelPlan& plan, const MachineSpec& machine) {
+  const ModelForm& form = plan.placed.form;
   SpeedEstimate speed{.disk_bytes = row.bytes_read,
                       .memory_bytes = total_of(row.costs).weight_bytes,
-                      .pcie_bytes = pcie_bytes(config, plan.memory)};
+                      .pcie_bytes = pcie_bytes(form.shape->config, plan.memory())};
   const std::optional<double> disk_gb_per_s = machine.limits.disk_gb_per_s;
   if (row.bytes_read > 0.0 && !disk_gb_per_s) return std::nullopt;  // the one that would bind
-  const double gpu_s = take_vram_bytes(row.costs, plan.memory) / (machine.vram_gb_per_s * 1e9) +
+  const double gpu_s = take_vram_bytes(row.costs, plan.memory()) / (machine.vram_gb_per_s * 1e9) +
                        speed.pcie_bytes / (machine.pcie_gb_per_s * 1e9);
   const cpu::MachineLimits& compute = machine.limits.compute;
   const ReachedShares& shares = machine.shares;
@@ -114,9 +106,10 @@ std::optional<SpeedEstimate> estimate(BenchRow row, const runtime::ModelConfig& 
   }
   const LimitedWork& slowest = LimitedWork::slower(work, disk);
   if (slowest.predicted_s <= 0.0) return std::nullopt;
-  // A chunk of a prompt streams through experts that are all known: there the drive and the products go side by side.
+  // A chunk of a prompt streams through experts that are all known, and a dense model always does: there the drive and
+  // the products go side by side.
   const double predicted_s =
-      row.test == BenchTest::kPrefill
+      row.test == BenchTest::kPrefill || form.streams_ffns()
           ? slowest.predicted_s
           : std::pow(std::pow(work.predicted_s, kOverlapExponent) + std::pow(disk.predicted_s, kOverlapExponent),
                      1.0 / kOverlapExponent);
@@ -133,23 +126,30 @@ double touched_experts(const runtime::ModelConfig& config, double tokens) {
   return experts * (1.0 - std::pow(1.0 - chosen_share, tokens));
 }
 
-std::optional<SpeedEstimate> decode_speed(const Shapes& model, const ModelPlan& plan, const MachineSpec& machine,
-                                          const ModelCosts& costs) {
-  const runtime::ModelConfig& config = model.shape.config;
-  const int64_t context = std::min(kPlannedDecodeContext, plan.memory.context_tokens - 1);
-  BenchRow row{.test = BenchTest::kDecode, .tokens = 1, .context = context};
-  row.costs = costs.decode(static_cast<double>(context));
-  const double wanted = moe_layers(config) * static_cast<double>(config.num_experts_per_tok);
-  row.bytes_read = wanted * (1.0 - plan.hit_rate) * static_cast<double>(plan.memory.slot_bytes);
-  return estimate(std::move(row), config, plan, machine);
+/// Records that a decoded token wants: top-k experts of every MoE layer, or every streamed FFN.
+double records_per_token(const ModelForm& form) {
+  const runtime::ModelConfig& config = form.shape->config;
+  if (form.streams_ffns()) return static_cast<double>(config.num_hidden_layers);
+  return moe_layers(config) * static_cast<double>(config.num_experts_per_tok);
 }
 
-std::optional<SpeedEstimate> prefill_speed(const Shapes& model, const ModelPlan& plan, const MachineSpec& machine,
-                                           const ModelCosts& costs, int64_t chunk_rows) {
-  const runtime::ModelConfig& config = model.shape.config;
-  const int64_t tokens = std::min(kPlannedPromptTokens, plan.memory.context_tokens);
+std::optional<SpeedEstimate> decode_speed(const ModelPlan& plan, const MachineSpec& machine, const ModelCosts& costs) {
+  const ModelForm& form = plan.placed.form;
+  const int64_t context = std::min(kPlannedDecodeContext, plan.memory().context_tokens - 1);
+  BenchRow row{.test = BenchTest::kDecode, .tokens = 1, .context = context};
+  row.costs = costs.decode(static_cast<double>(context));
+  row.bytes_read = records_per_token(form) * (1.0 - plan.hit_rate) * form.read_bytes_per_record;
+  return estimate(std::move(row), plan, machine);
+}
+
+std::optional<SpeedEstimate> prefill_speed(const ModelPlan& plan, const MachineSpec& machine, const ModelCosts& costs,
+                                           int64_t chunk_rows) {
+  const ModelForm& form = plan.placed.form;
+  const offload::MemoryPlan& memory = plan.memory();
+  const runtime::ModelConfig& config = form.shape->config;
+  const int64_t tokens = std::min(kPlannedPromptTokens, memory.context_tokens);
   const auto touched = static_cast<int64_t>(std::lround(touched_experts(config, static_cast<double>(tokens))));
-  std::vector<int64_t> touched_of_layer(model.shape.layers.size(), 0);
+  std::vector<int64_t> touched_of_layer(form.shape->layers.size(), 0);
   for (size_t l = 0; l < touched_of_layer.size(); ++l) {
     if (config.is_moe_layer(static_cast<int64_t>(l))) touched_of_layer[l] = touched;
   }
@@ -162,30 +162,35 @@ std::optional<SpeedEstimate> prefill_speed(const Shapes& model, const ModelPlan&
   }
   // Every chunk reads what it wants and RAM does not hold.
   const auto chunk = static_cast<double>(std::min(tokens, chunk_rows));
-  const double held = plan.memory.needs.expert_count == 0 ? 1.0
-                                                          : static_cast<double>(plan.memory.slot_count) /
-                                                                static_cast<double>(plan.memory.needs.expert_count);
-  row.bytes_read = std::ceil(count / chunk) * moe_layers(config) * touched_experts(config, chunk) * (1.0 - held) *
-                   static_cast<double>(plan.memory.slot_bytes) / count;
-  return estimate(std::move(row), config, plan, machine);
+  double missing_records = 0.0;
+  if (form.streams_ffns()) {
+    missing_records = records_per_token(form) * (1.0 - plan.hit_rate);
+  } else if (!memory.holds_all_experts()) {
+    const double held = static_cast<double>(memory.slot_count) / static_cast<double>(memory.needs.expert_count);
+    missing_records = moe_layers(config) * touched_experts(config, chunk) * (1.0 - held);
+  }
+  row.bytes_read = std::ceil(count / chunk) * missing_records * form.read_bytes_per_record / count;
+  return estimate(std::move(row), plan, machine);
 }
 
-ModelPlan plan_without_gains(const Shapes& model, const MachineSpec& machine, const offload::MemoryWishes& wishes,
+/// Expected share of the records wanted while decoding that are in RAM.
+double hit_rate_of(const PlacedModel& placed) {
+  const uint64_t records = placed.memory.needs.expert_count, slots = placed.memory.slot_count;
+  if (placed.memory.holds_all_experts()) return 1.0;
+  if (placed.form.streams_ffns()) return static_cast<double>(placed.kept_layers()) / static_cast<double>(records);
+  // With less than a token's experts in RAM, each is gone before it is wanted again.
+  if (static_cast<double>(slots) < records_per_token(placed.form)) return 0.0;
+  return expected_hit_rate(static_cast<double>(slots) / static_cast<double>(records));
+}
+
+ModelPlan plan_without_gains(const PlannedModel& model, const MachineSpec& machine, const offload::MemoryWishes& wishes,
                              int64_t chunk_rows) {
-  ModelPlan plan{.memory =
-                     offload::plan_memory(memory_needs(model.shape, model.layouts, chunk_rows), machine.room, wishes)};
-  const uint64_t experts = plan.memory.needs.expert_count, slots = plan.memory.slot_count;
-  const double token_experts =
-      moe_layers(model.shape.config) * static_cast<double>(model.shape.config.num_experts_per_tok);
-  if (experts > 0 && slots < experts) {
-    // With less than a token's experts in RAM, each is gone before it is wanted again.
-    plan.hit_rate = static_cast<double>(slots) < token_experts
-                        ? 0.0
-                        : expected_hit_rate(static_cast<double>(slots) / static_cast<double>(experts));
-  }
-  const ModelCosts costs(model.shape, model.layouts);
-  plan.decode = decode_speed(model, plan, machine, costs);
-  plan.prefill = prefill_speed(model, plan, machine, costs, chunk_rows);
+  ModelPlan plan{.placed = place_model(model, machine.room, wishes, chunk_rows)};
+  plan.hit_rate = hit_rate_of(plan.placed);
+  const ModelForm& form = plan.placed.form;
+  const ModelCosts costs(*form.shape, form.source.layouts);
+  plan.decode = decode_speed(plan, machine, costs);
+  plan.prefill = prefill_speed(plan, machine, costs, chunk_rows);
   return plan;
 }
 
@@ -198,7 +203,7 @@ class GainSearch {
  public:
   GainSearch(const ModelPlan& now, int64_t chunk_rows) : now_(now), chunk_rows_(chunk_rows) {}
 
-  void tried(const std::string& change, const Shapes& model, const MachineSpec& machine,
+  void tried(const std::string& change, const PlannedModel& model, const MachineSpec& machine,
              const offload::MemoryWishes& wishes) {
     try {
       const ModelPlan then = plan_without_gains(model, machine, wishes, chunk_rows_);
@@ -227,11 +232,13 @@ class GainSearch {
 /// Experts in Q4_K, if they are in something much larger.
 void try_four_bits(GainSearch& search, const PlannedModel& model, const MachineSpec& machine,
                    const offload::MemoryWishes& wishes, uint64_t record_bytes) {
-  const runtime::ModelConfig& config = model.shape.config;
+  const runtime::ModelConfig& config = model.config();
   const auto q4 = quant::ExpertLayout::make(quant::DType::kQ4_K, config.hidden_size, config.moe_intermediate_size);
   if (record_bytes * 2 <= q4.record_bytes * 3) return;
-  const std::vector<quant::ExpertLayout> smaller(model.layouts.size(), q4);
-  search.tried("experts in Q4_K", {model.shape, smaller}, machine, wishes);
+  PlannedModel smaller = model;
+  smaller.whole.source.layouts.assign(model.whole.source.layouts.size(), q4);
+  smaller.whole.read_bytes_per_record = static_cast<double>(q4.record_bytes);
+  search.tried("experts in Q4_K", smaller, machine, wishes);
 }
 
 }  // namespace
@@ -264,36 +271,35 @@ double expected_hit_rate(double fraction) {
 
 ModelPlan plan_model(const PlannedModel& model, const MachineSpec& machine, const offload::MemoryWishes& wishes,
                      int64_t chunk_rows) {
-  const Shapes shapes{model.shape, model.layouts};
-  ModelPlan plan = plan_without_gains(shapes, machine, wishes, chunk_rows);
+  ModelPlan plan = plan_without_gains(model, machine, wishes, chunk_rows);
   GainSearch search(plan, chunk_rows);
-  if (!plan.memory.holds_all_experts()) {
+  if (!plan.memory().holds_all_experts()) {
     constexpr uint64_t kGib = 1u << 30;
     // Without the budget that was asked for: more RAM is of use only if it may be used.
     const offload::MemoryWishes free{.context_tokens = wishes.context_tokens};
     for (const uint64_t more_gib : {32, 64, 128, 256, 512}) {
       MachineSpec larger = machine;
       larger.room.ram_bytes += more_gib * kGib;
-      search.tried(fmt::format("+{} GiB RAM", more_gib), shapes, larger, free);
+      search.tried(fmt::format("+{} GiB RAM", more_gib), model, larger, free);
     }
-    if (wishes.experts_budget_bytes) search.tried("no --ram-budget", shapes, machine, free);
+    if (wishes.experts_budget_bytes) search.tried("no --ram-budget", model, machine, free);
     if (machine.limits.disk_gb_per_s) {
       MachineSpec drives = machine;
       *drives.limits.disk_gb_per_s *= 2.0;
-      search.tried(fmt::format("twice the drives ({:.1f} GB/s)", *drives.limits.disk_gb_per_s), shapes, drives, wishes);
+      search.tried(fmt::format("twice the drives ({:.1f} GB/s)", *drives.limits.disk_gb_per_s), model, drives, wishes);
     }
     constexpr int64_t kShortContext = 8192;
-    if (plan.memory.context_tokens > kShortContext) {
+    if (plan.memory().context_tokens > kShortContext) {
       offload::MemoryWishes shorter = wishes;
       shorter.context_tokens = kShortContext;
-      search.tried(fmt::format("--context {}", kShortContext), shapes, machine, shorter);
+      search.tried(fmt::format("--context {}", kShortContext), model, machine, shorter);
     }
   }
-  if (model.shape.config.has_experts()) try_four_bits(search, model, machine, wishes, plan.memory.needs.record_bytes);
+  if (model.config().has_experts()) try_four_bits(search, model, machine, wishes, plan.memory().needs.record_bytes);
   if (machine.limits.compute.dram_read_gb_per_s) {
     MachineSpec wider = machine;
     *wider.limits.compute.dram_read_gb_per_s *= 2.0;
-    search.tried("twice the memory channels", shapes, wider, wishes);
+    search.tried("twice the memory channels", model, wider, wishes);
   }
   plan.gains = search.best_first();
   return plan;

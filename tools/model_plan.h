@@ -32,11 +32,13 @@ struct PlannedGain {
 
 /// Everything `moraine plan` says.
 struct ModelPlan {
-  offload::MemoryPlan memory = {};
-  double hit_rate = 1.0;                      ///< expected, of experts wanted while decoding
+  PlacedModel placed;
+  double hit_rate = 1.0;                      ///< expected, of records wanted while decoding
   std::optional<SpeedEstimate> decode = {};   ///< nothing if no limit that matters is known
   std::optional<SpeedEstimate> prefill = {};  ///< of a prompt of kPlannedPromptTokens
   std::vector<PlannedGain> gains = {};        ///< worth telling, best first
+
+  const offload::MemoryPlan& memory() const { return placed.memory; }
 };
 
 inline constexpr int64_t kPlannedPromptTokens = 1024;

@@ -36,9 +36,9 @@ struct PlanCommand {
 
 /// All drives together: what is said of them, or what the model's own files and their mirrors give. Directories of one
 /// file system are one drive.
-std::optional<double> drives_gb_per_s(const PlanCommand& command, const PlannedModel& model, Console& console) {
+std::optional<double> drives_gb_per_s(const PlanCommand& command, const ModelForm& form, Console& console) {
   if (command.drives.empty()) {
-    return offload::measure_disk_gb_per_s(model.expert_files, {.mirrors = command.engine.mirrors});
+    return offload::measure_disk_gb_per_s(form.files(), {.mirrors = command.engine.mirrors});
   }
   double sum = 0.0;
   std::set<dev_t> measured;
@@ -78,8 +78,8 @@ int plan(const PlanCommand& command, Console& console) {
   const offload::MemoryWishes wishes = memory_wishes(command.engine);
   const int64_t chunk_rows = cpu::CpuOptions().max_rows;
   // What cannot fit, and a mirror that is none, is refused before anything is measured.
-  plan_model(model, machine, wishes, chunk_rows);
-  if (!command.engine.mirrors.empty()) offload::find_mirrors(model.expert_files, command.engine.mirrors);
+  const ModelForm form = place_model(model, machine.room, wishes, chunk_rows).form;
+  if (!command.engine.mirrors.empty()) offload::find_mirrors(form.files(), command.engine.mirrors);
 
   console.redraw("measuring the machine");
   machine.limits.compute = measure_compute(thread_count(command.engine), topology);
@@ -89,7 +89,7 @@ int plan(const PlanCommand& command, Console& console) {
     machine.limits = larger_of(machine.limits, record->limits);  // a neighbour may have disturbed this measurement
   }
   if (command.dram_gb_per_s) machine.limits.compute.dram_read_gb_per_s = command.dram_gb_per_s;
-  machine.limits.disk_gb_per_s = drives_gb_per_s(command, model, console);
+  machine.limits.disk_gb_per_s = drives_gb_per_s(command, form, console);
   console.clear_redrawn();
   const ModelPlan made = plan_model(model, machine, wishes, chunk_rows);
   console.out(command.json ? json_text(plan_json(model, machine, made)) : plan_text(model, machine, made));
@@ -135,7 +135,7 @@ void add_plan_command(CLI::App& app, Command& chosen) {
                    "Plan for experts in this format, e.g. Q4_K (default: as stored)");
   add_resident_flag(*command, options->engine.resident);
   add_json_flag(*command, options->json,
-                "Print one JSON object: model, machine, groups, kv, experts, decode,\nprefill, gains");
+                "Print one JSON object: model, machine, groups, kv, experts,\nstreamed_layers, decode, prefill, gains");
   set_help_footer(*command,
                   "  moraine plan ~/models/pack\n"
                   "  moraine plan DeepSeek-R1/config.json --experts Q4_K --ram 256GiB --nvme 7GB/s --nvme 7GB/s\n\n"

@@ -44,8 +44,27 @@ std::string vram_text(const MachineSpec& machine) {
       byte_size_text(machine.room.vram_bytes), machine.vram_gb_per_s, machine.pcie_gb_per_s);
 }
 
-std::string tiers_text(const PlannedModel& model, const ModelPlan& plan) {
-  const offload::MemoryPlan& memory = plan.memory;
+/// How many FFNs of a dense model stay in RAM.
+std::string streamed_text(const PlacedModel& placed) {
+  const auto layers = static_cast<int64_t>(placed.form.shape->layers.size());
+  const int64_t kept = placed.kept_layers();
+  const std::string size =
+      fmt::format("{} each, {}", byte_size_text(placed.memory.slot_bytes), placed.form.source.type_name);
+  if (kept == layers) return fmt::format("RAM, all {} ({})", layers, size);
+  return fmt::format("RAM: those of {} of {} layers stay, {} are read for every token ({})", kept, layers,
+                     layers - kept, size);
+}
+
+std::string experts_text(const PlacedModel& placed) {
+  const offload::MemoryPlan& memory = placed.memory;
+  const std::string size = fmt::format("{} each, {}", byte_size_text(memory.slot_bytes), placed.form.source.type_name);
+  if (memory.holds_all_experts()) return fmt::format("RAM, all {} ({})", memory.slot_count, size);
+  return fmt::format("RAM, {} of {} ({}); all on NVMe, {}", memory.slot_count, memory.needs.expert_count, size,
+                     byte_size_text(memory.needs.expert_count * memory.slot_bytes));
+}
+
+std::string tiers_text(const ModelPlan& plan) {
+  const offload::MemoryPlan& memory = plan.memory();
   std::string text;
   const auto row = [&](const std::string& name, uint64_t size_bytes, const std::string& note) {
     text += fmt::format("  {:<16} {:>12}  {}\n", name, byte_size_text(size_bytes), note);
@@ -59,13 +78,9 @@ std::string tiers_text(const PlannedModel& model, const ModelPlan& plan) {
                   memory.needs.max_context_tokens));
   row("scratch", memory.needs.scratch_bytes, "RAM");
   if (memory.needs.expert_count > 0) {
-    row("routed experts", memory.experts_budget_bytes,
-        memory.holds_all_experts()
-            ? fmt::format("RAM, all {} ({} each, {})", memory.slot_count, byte_size_text(memory.slot_bytes),
-                          model.expert_type)
-            : fmt::format("RAM, {} of {} ({} each, {}); all on NVMe, {}", memory.slot_count, memory.needs.expert_count,
-                          byte_size_text(memory.slot_bytes), model.expert_type,
-                          byte_size_text(memory.needs.expert_count * memory.slot_bytes)));
+    const bool streams = plan.placed.form.streams_ffns();
+    row(streams ? "FFNs of layers" : "routed experts", memory.experts_budget_bytes,
+        streams ? streamed_text(plan.placed) : experts_text(plan.placed));
   }
   row("in all", memory.total_ram_bytes(),
       fmt::format(
@@ -82,6 +97,12 @@ quant::Json speed_json(const std::optional<SpeedEstimate>& speed) {
           {"pcie_bytes_per_token", speed->pcie_bytes}};
 }
 
+/// Of a dense model whose FFNs are records: how many layers keep theirs in RAM, and how many do not.
+quant::Json streamed_json(const PlacedModel& placed) {
+  const auto layers = static_cast<int64_t>(placed.form.shape->layers.size());
+  return {{"kept", placed.kept_layers()}, {"read", layers - placed.kept_layers()}};
+}
+
 quant::Json or_null(const std::optional<double>& value) {
   return value ? quant::Json(*value) : quant::Json();
 }
@@ -96,10 +117,10 @@ std::string plan_text(const PlannedModel& model, const MachineSpec& machine, con
   text += fmt::format("  DRAM {}, drive {}, int8 {}\n", number(compute.dram_read_gb_per_s, "GB/s"),
                       number(machine.limits.disk_gb_per_s, "GB/s"), number(compute.int8_gflop_per_s, "GFLOP/s"));
   text += vram_text(machine) + shares_text(machine.shares);
-  text += "\nplan\n" + tiers_text(model, plan);
+  text += "\nplan\n" + tiers_text(plan);
   text += "\nexpected\n";
   text += speed_line("decode", plan.decode,
-                     plan.memory.holds_all_experts() ? "" : fmt::format("; {:.0f} % hits", plan.hit_rate * 100.0));
+                     plan.memory().holds_all_experts() ? "" : fmt::format("; {:.0f} % hits", plan.hit_rate * 100.0));
   text += speed_line("prefill", plan.prefill, "");
   if (plan.gains.empty()) return text;
   text += "\nwhat would gain most\n";
@@ -120,12 +141,13 @@ std::string expected_line(const ModelPlan& plan) {
   };
   add("prefill", plan.prefill);
   add("decode", plan.decode);
-  if (!line.empty() && !plan.memory.holds_all_experts()) line += fmt::format(", {:.0f} % hits", 100.0 * plan.hit_rate);
+  if (!line.empty() && !plan.memory().holds_all_experts())
+    line += fmt::format(", {:.0f} % hits", 100.0 * plan.hit_rate);
   return line;
 }
 
 quant::Json plan_json(const PlannedModel& model, const MachineSpec& machine, const ModelPlan& plan) {
-  const offload::MemoryPlan& memory = plan.memory;
+  const offload::MemoryPlan& memory = plan.memory();
   quant::Json groups = quant::Json::array();
   for (size_t i = 0; i < memory.tiers.size(); ++i) {
     groups.push_back({{"name", memory.needs.resident[i].name},
@@ -138,7 +160,7 @@ quant::Json plan_json(const PlannedModel& model, const MachineSpec& machine, con
         {{"change", gain.change}, {"decode_factor", gain.decode_factor}, {"prefill_factor", gain.prefill_factor}});
   }
   const BenchLimits& limits = machine.limits;
-  return {{"model", {{"name", model.name}, {"experts", model.expert_type}}},
+  return {{"model", {{"name", model.name}, {"experts", plan.placed.form.source.type_name}}},
           {"machine",
            {{"ram_bytes", machine.room.ram_bytes},
             {"vram_bytes", machine.room.vram_bytes},
@@ -169,6 +191,7 @@ quant::Json plan_json(const PlannedModel& model, const MachineSpec& machine, con
             {"count", memory.needs.expert_count},
             {"record_bytes", memory.needs.record_bytes},
             {"hit_rate", plan.hit_rate}}},
+          {"streamed_layers", plan.placed.form.streams_ffns() ? streamed_json(plan.placed) : quant::Json()},
           {"scratch_bytes", memory.needs.scratch_bytes},
           {"reserve_bytes", memory.reserve_bytes},
           {"total_ram_bytes", memory.total_ram_bytes()},

@@ -67,7 +67,7 @@ int run_simulation(const SimulateCommand& command, Console& console) {
   const PlannedModel model = model_of(command);
   SimulationOptions options = command.options;
   if (!command.trace.empty()) {
-    use_trace(read_routing(command.trace), routing_shape(model.shape.config), options, console);
+    use_trace(read_routing(command.trace), routing_shape(model.config()), options, console);
   }
   MachineSpec machine;
   machine.limits.compute.dram_read_gb_per_s = command.dram_gb_per_s;
@@ -87,7 +87,7 @@ int run_simulation(const SimulateCommand& command, Console& console) {
       model, machine,
       {.experts_budget_bytes = command.memory.ram_budget_bytes, .context_tokens = command.memory.context_tokens},
       chunk_rows);
-  const RoutingShape shape = routing_shape(model.shape.config);
+  const RoutingShape shape = routing_shape(model.config());
   console.line(fmt::format("{}: {} of {} experts in RAM, DRAM {:.0f} GB/s, drives {:.1f} GB/s, recall {:.2f}",
                            model.name, simulated.slot_count, shape.moe_layers * shape.n_experts, command.dram_gb_per_s,
                            *machine.limits.disk_gb_per_s, options.recall));

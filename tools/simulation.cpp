@@ -34,14 +34,15 @@ SimulatedMachine simulated_machine(const PlannedModel& model, const MachineSpec&
                        {.what = "the speed of memory or drive is not known",
                         .action = "give --dram and --nvme, e.g. --dram 250GB/s --nvme 7GB/s"});
   }
-  const offload::MemoryPlan plan =
-      offload::plan_memory(memory_needs(model.shape, model.layouts, chunk_rows), machine.room, wishes);
-  const runtime::ModelConfig& config = model.shape.config;
+  const offload::MemoryPlan plan = offload::plan_memory(
+      memory_needs(*model.whole.shape, model.whole.source.layouts, chunk_rows), machine.room, wishes);
+  const runtime::ModelConfig& config = model.config();
   const RoutingShape shape = routing_shape(config);
   if (shape.moe_layers == 0) {
     throw quant::Error(quant::ErrorKind::kUsage, {.what = "this model has no routed experts: nothing to simulate"});
   }
-  const StepCosts costs = ModelCosts(model.shape, model.layouts).decode(static_cast<double>(kPlannedDecodeContext));
+  const StepCosts costs =
+      ModelCosts(*model.whole.shape, model.whole.source.layouts).decode(static_cast<double>(kPlannedDecodeContext));
   const double dram_bytes_per_s = *dram * 1e9 * machine.shares.decode_dram;
   const auto seconds = [&](LayerKind kind) { return costs[kind].weight_bytes / dram_bytes_per_s; };
   const auto layers = static_cast<double>(config.num_hidden_layers);
@@ -74,7 +75,7 @@ SimulationResult simulate(const SimulatedMachine& machine, const RoutingShape& s
 std::vector<SimulatedCell> simulate_table(const PlannedModel& model, const MachineSpec& one_drive,
                                           const SimulationOptions& options, int64_t chunk_rows) {
   std::vector<SimulatedCell> cells;
-  const RoutingShape shape = routing_shape(model.shape.config);
+  const RoutingShape shape = routing_shape(model.config());
   for (const double ram_gb : kTableRamGb) {
     for (const int drives : kTableDrives) {
       MachineSpec machine = one_drive;

@@ -24,7 +24,8 @@ void tell_expected_speed(const EngineOptions& options, Console& console) {
   const offload::Topology topology = offload::Topology::detect();
   MachineSpec machine = spec_of(topology, offload::available_ram_bytes(topology.memory_limit));
   const int64_t chunk_rows = cpu::CpuOptions().max_rows;
-  const offload::MemoryPlan memory = plan_model(model, machine, memory_wishes(options), chunk_rows).memory;
+  const PlacedModel placed = place_model(model, machine.room, memory_wishes(options), chunk_rows);
+  const offload::MemoryPlan& memory = placed.memory;
   if (memory.needs.resident_bytes() + memory.needs.expert_count * memory.needs.record_bytes < kLeastModelBytes) return;
 
   const std::string cpu = cpu_name();
@@ -38,7 +39,7 @@ void tell_expected_speed(const EngineOptions& options, Console& console) {
   machine.limits = record->limits;
   machine.shares = record->shares;
   if (!memory.holds_all_experts()) {
-    machine.limits.disk_gb_per_s = offload::measure_disk_gb_per_s(model.expert_files, {.mirrors = options.mirrors});
+    machine.limits.disk_gb_per_s = offload::measure_disk_gb_per_s(placed.form.files(), {.mirrors = options.mirrors});
   }
   const std::string line = expected_line(plan_model(model, machine, memory_wishes(options), chunk_rows));
   if (!line.empty()) console.err(fmt::format("{}{}{}\n", console.dim_on(), line, console.dim_off()));

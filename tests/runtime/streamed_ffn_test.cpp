@@ -75,6 +75,15 @@ TEST(StreamedFfn, EveryBudgetGivesEveryRowAllLayers) {
   }
 }
 
+TEST(StreamedFfn, AllButThreeSlotsKeepTheirLayers) {
+  EXPECT_EQ(StreamedFfn::kept_layers(12, 12), 12);
+  EXPECT_EQ(StreamedFfn::kept_layers(11, 12), 8);
+  EXPECT_EQ(StreamedFfn::kept_layers(4, 12), 1);
+  EXPECT_EQ(StreamedFfn::kept_layers(3, 12), 0);
+  EXPECT_EQ(StreamedFfn::kept_layers(1, 12), 0);
+  EXPECT_EQ(StreamedFfn::kept_layers(1, 1), 1);
+}
+
 TEST(StreamedFfn, AFixedPartStaysInMemoryThoughTheOrderIsCyclic) {
   for (const int slots : {1, 2, 4, 6, 9, kLayers}) {
     Rig rig(slots);
@@ -87,7 +96,7 @@ TEST(StreamedFfn, AFixedPartStaysInMemoryThoughTheOrderIsCyclic) {
     // read.
     EXPECT_NEAR(static_cast<double>(counts.hits + counts.misses), kSteps * kLayers, kLayers);
     // The running layer and those read ahead take turns in what is left.
-    const int fixed = slots == kLayers ? kLayers : std::max(0, slots - 1 - StreamedFfn::kMissesAhead);
+    const auto fixed = static_cast<int>(StreamedFfn::kept_layers(slots, kLayers));
     EXPECT_GE(counts.hits + kLayers, static_cast<uint64_t>(kSteps * fixed)) << slots << " slots";
     const int64_t most_reads = kSteps * (kLayers - fixed) + 1 + StreamedFfn::kMissesAhead;
     EXPECT_LE(counts.bytes_read, static_cast<uint64_t>(most_reads) * NumberedExperts::kRecordBytes)

@@ -17,6 +17,7 @@
 #include "tools/converter.h"
 #include "tools/engine_setup.h"
 #include "tools/inspection.h"
+#include "tools/model_plan.h"
 #include "tools/verifier.h"
 
 namespace moraine::tools {
@@ -116,6 +117,43 @@ TEST_P(DenseModel, LessThanOneLayersFfnIsRefusedWithNumbers) {
     EXPECT_EQ(error.kind(), quant::ErrorKind::kNotEnough);
     EXPECT_NE(std::string(error.what()).find("at least"), std::string::npos) << error.what();
     EXPECT_NE(std::string(error.what()).find("1000"), std::string::npos) << error.what();
+  }
+}
+
+TEST_P(DenseModel, ThePlanSaysWhatTheEngineHoldsAndReads) {
+  MachineSpec machine;
+  machine.room.ram_bytes = uint64_t{4} << 30;
+  machine.limits = {.compute = {.dram_read_gb_per_s = 30.0}, .disk_gb_per_s = 1.0};
+  const PlannedModel model = open_planned_model(this->model(), {}, {});
+  const auto layers = static_cast<uint64_t>(model.config().num_hidden_layers);
+  const ModelPlan whole = plan_model(model, machine, {}, 512);
+  EXPECT_FALSE(whole.placed.form.streams_ffns());
+  EXPECT_EQ(open(this->model())->store().slot_count(), static_cast<int>(whole.memory().slot_count));
+  const uint64_t slot_bytes =
+      plan_model(model, machine, {.experts_budget_bytes = uint64_t{1} << 30}, 512).memory().slot_bytes;
+  for (const uint64_t slots : {uint64_t{1}, layers - 1, layers}) {
+    const ModelPlan plan = plan_model(model, machine, {.experts_budget_bytes = slots * slot_bytes}, 512);
+    ASSERT_TRUE(plan.placed.form.streams_ffns());
+    const auto engine = open(this->model(), slots * slot_bytes);
+    EXPECT_EQ(engine->store().slot_count(), static_cast<int>(plan.memory().slot_count));
+    EXPECT_EQ(engine->model().resident_bytes(), plan.placed.form.shape->resident_bytes());
+    const std::vector<int32_t> ids(16, 7);
+    const auto decode_all = [&] {
+      runtime::Session session = engine->new_session();
+      testing::run_ids(engine->transformer(), session.cache(), ids, 1);
+    };
+    decode_all();
+    const uint64_t before = engine->store().counters().bytes_read;
+    decode_all();
+    const auto tokens = static_cast<double>(ids.size());
+    const double read = static_cast<double>(engine->store().counters().bytes_read - before) / tokens;
+    // What is read ahead at the end of either run belongs to the next token; a read is whole pages of each tensor.
+    const double tolerance =
+        3.0 * plan.placed.form.read_bytes_per_record / tokens + static_cast<double>(layers) * 3 * 8192;
+    EXPECT_LE(read, plan.decode->disk_bytes + tolerance) << slots << " slots";
+    if (slots != layers - 1) {  // with so few layers, one may be found though nothing promises it
+      EXPECT_GE(read, plan.decode->disk_bytes - tolerance) << slots << " slots";
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 #include "tools/model_plan.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -37,8 +38,8 @@ MachineSpec workstation(uint64_t ram_gib, int drives = 1) {
 
 TEST(ModelPlan, R1InRamIsBoundByDram) {
   const ModelPlan plan = plan_model(r1(), workstation(512), {}, kChunkRows);
-  EXPECT_TRUE(plan.memory.holds_all_experts());
-  EXPECT_EQ(plan.memory.context_tokens, 163840);
+  EXPECT_TRUE(plan.memory().holds_all_experts());
+  EXPECT_EQ(plan.memory().context_tokens, 163840);
   EXPECT_EQ(plan.hit_rate, 1.0);
   ASSERT_TRUE(plan.decode && plan.prefill);
   EXPECT_STREQ(plan.decode->bound.limit, "dram");
@@ -51,9 +52,9 @@ TEST(ModelPlan, R1InRamIsBoundByDram) {
 
 TEST(ModelPlan, LessRamIsBoundByTheDriveAndSaysWhatHelps) {
   const ModelPlan plan = plan_model(r1(), workstation(96), {}, kChunkRows);
-  EXPECT_FALSE(plan.memory.holds_all_experts());
-  EXPECT_LT(plan.memory.context_tokens, 163840);
-  EXPECT_GE(plan.memory.context_tokens, 4096);
+  EXPECT_FALSE(plan.memory().holds_all_experts());
+  EXPECT_LT(plan.memory().context_tokens, 163840);
+  EXPECT_GE(plan.memory().context_tokens, 4096);
   ASSERT_TRUE(plan.decode);
   EXPECT_STREQ(plan.decode->bound.limit, "disk");
   EXPECT_NEAR(plan.decode->bound.tokens_per_s, 7e9 / plan.decode->disk_bytes, 1e-6);
@@ -81,8 +82,8 @@ TEST(ModelPlan, MoreOfAnythingIsNeverSlower) {
 TEST(ModelPlan, OverridingOneThingPlansTheRestAnew) {
   const offload::MemoryWishes budget{.experts_budget_bytes = 40 * kGib};
   const ModelPlan plan = plan_model(r1(), workstation(96), budget, kChunkRows);
-  EXPECT_LE(plan.memory.experts_budget_bytes, 40 * kGib);
-  EXPECT_GT(plan.memory.context_tokens, plan_model(r1(), workstation(96), {}, kChunkRows).memory.context_tokens)
+  EXPECT_LE(plan.memory().experts_budget_bytes, 40 * kGib);
+  EXPECT_GT(plan.memory().context_tokens, plan_model(r1(), workstation(96), {}, kChunkRows).memory().context_tokens)
       << "what the experts leave serves the context";
   EXPECT_THAT(plan.gains.front().change, HasSubstr("GiB RAM"));
 }
@@ -99,7 +100,7 @@ TEST(ModelPlan, AGpuTakesTheResidentWeights) {
   MachineSpec machine = workstation(512);
   machine.room.vram_bytes = 32 * kGib;
   const ModelPlan plan = plan_model(r1(), machine, {}, kChunkRows);
-  EXPECT_EQ(plan.memory.kv_tier, offload::MemoryTier::kVram);
+  EXPECT_EQ(plan.memory().kv_tier, offload::MemoryTier::kVram);
   const ModelPlan without = plan_model(r1(), workstation(512), {}, kChunkRows);
   EXPECT_GT(plan.decode->tokens_per_s(), 1.5 * without.decode->tokens_per_s());
 }
@@ -137,13 +138,13 @@ TEST(ModelPlan, EveryWishMovesTheRest) {
   const MachineSpec machine = workstation(96, 4);
   const ModelPlan usual = plan_model(r1(), machine, {}, kChunkRows);
   const ModelPlan longer = plan_model(r1(), machine, {.context_tokens = 163840}, kChunkRows);
-  EXPECT_LT(longer.memory.slot_count, usual.memory.slot_count);
+  EXPECT_LT(longer.memory().slot_count, usual.memory().slot_count);
   EXPECT_LT(longer.hit_rate, usual.hit_rate);
   EXPECT_LT(longer.decode->tokens_per_s(), usual.decode->tokens_per_s());
   const PlannedModel wide = planned_model("R1", r1_config(), quant::DType::kQ4_K, quant::DType::kBF16);
-  EXPECT_LT(plan_model(wide, machine, {}, kChunkRows).memory.slot_count, usual.memory.slot_count);
+  EXPECT_LT(plan_model(wide, machine, {}, kChunkRows).memory().slot_count, usual.memory().slot_count);
   const PlannedModel large = r1(quant::DType::kQ8_0);
-  EXPECT_LT(plan_model(large, machine, {}, kChunkRows).memory.slot_count, usual.memory.slot_count * 6 / 10);
+  EXPECT_LT(plan_model(large, machine, {}, kChunkRows).memory().slot_count, usual.memory().slot_count * 6 / 10);
 }
 
 TEST(ModelPlan, WithoutADriveSpeedNothingIsGuessed) {
@@ -170,8 +171,8 @@ TEST(ModelPlan, SyntheticMachinesOfEightNodes) {
   MachineSpec machine = spec_of(topology);
   machine.limits = workstation(1).limits;
   const ModelPlan plan = plan_model(r1(), machine, {}, kChunkRows);
-  EXPECT_FALSE(plan.memory.holds_all_experts()) << "384 GiB, less the reserve and 17 GiB of resident weights";
-  EXPECT_GT(plan.memory.slot_count, plan.memory.needs.expert_count * 9 / 10);
+  EXPECT_FALSE(plan.memory().holds_all_experts()) << "384 GiB, less the reserve and 17 GiB of resident weights";
+  EXPECT_GT(plan.memory().slot_count, plan.memory().needs.expert_count * 9 / 10);
   EXPECT_THAT(plan_text(r1(), machine, plan), HasSubstr("64 cores, 8 NUMA nodes"));
 }
 
@@ -182,7 +183,7 @@ TEST(ModelPlan, TwoSocketsAndSeveralDrives) {
     MachineSpec machine = spec_of(topology);
     machine.limits = workstation(1, drives).limits;
     const ModelPlan plan = plan_model(r1(), machine, {}, kChunkRows);
-    EXPECT_EQ(plan.memory.room.ram_bytes, 256 * kGib);
+    EXPECT_EQ(plan.memory().room.ram_bytes, 256 * kGib);
     EXPECT_GT(plan.decode->tokens_per_s(), 1.2 * last) << drives << " drives";
     EXPECT_THAT(plan_text(r1(), machine, plan), HasSubstr("32 cores, 2 NUMA nodes"));
     last = plan.decode->tokens_per_s();
@@ -199,6 +200,62 @@ TEST(ModelPlan, TheLineOfRunHasThePlansNumbers) {
   EXPECT_EQ(expected_line(plan_model(r1(), unknown, {}, kChunkRows)), "");
 }
 
+PlannedModel qwen7b(std::optional<quant::DType> resident) {
+  const auto file = testing::test_data("configs/r1-distill-qwen-7b.json");
+  return planned_model("Qwen 7B", runtime::ModelConfig::parse(quant::read_text(file, 1 << 20), file), {}, resident);
+}
+constexpr double kQwenFfnWeights = 3.0 * 3584 * 18944;
+
+TEST(ModelPlan, ADenseModelThatFitsIsHeldAsAWhole) {
+  const PlannedModel model = qwen7b(quant::DType::kQ8_0);
+  const MachineSpec machine = workstation(32);
+  const ModelPlan plan = plan_model(model, machine, {}, kChunkRows);
+  EXPECT_FALSE(plan.placed.form.streams_ffns());
+  EXPECT_TRUE(plan.memory().holds_all_experts());
+  ASSERT_TRUE(plan.decode);
+  EXPECT_STREQ(plan.decode->bound.limit, "dram");
+  EXPECT_EQ(plan.decode->disk_bytes, 0.0);
+  EXPECT_TRUE(plan_json(model, machine, plan)["streamed_layers"].is_null());
+  EXPECT_THAT(plan_text(model, machine, plan), HasSubstr("dense FFN"));
+}
+
+TEST(ModelPlan, ADenseModelThatDoesNotFitStreamsItsFfns) {
+  const PlannedModel model = qwen7b({});
+  const MachineSpec machine = workstation(8);
+  const ModelPlan plan = plan_model(model, machine, {}, kChunkRows);
+  ASSERT_TRUE(plan.placed.form.streams_ffns());
+  const int64_t kept = plan.placed.kept_layers();
+  EXPECT_EQ(kept, static_cast<int64_t>(plan.memory().slot_count) - 3) << "one runs, two are read";
+  EXPECT_GT(kept, 0);
+  EXPECT_LE(plan.memory().total_ram_bytes(), 8 * kGib);
+  ASSERT_TRUE(plan.decode && plan.prefill);
+  EXPECT_STREQ(plan.decode->bound.limit, "disk");
+  EXPECT_EQ(plan.hit_rate, static_cast<double>(kept) / 28);
+  EXPECT_NEAR(plan.decode->disk_bytes, static_cast<double>(28 - kept) * kQwenFfnWeights * 2, 1e6);
+  EXPECT_NEAR(plan.decode->tokens_per_s(), 7e9 * machine.shares.disk / plan.decode->disk_bytes, 1e-6)
+      << "the drive and the cores go side by side";
+  EXPECT_NEAR(plan.prefill->disk_bytes, plan.decode->disk_bytes / kChunkRows, 1.0) << "once per chunk";
+  const std::string text = plan_text(model, machine, plan);
+  EXPECT_THAT(text,
+              HasSubstr(fmt::format("those of {} of 28 layers stay, {} are read for every token", kept, 28 - kept)));
+  EXPECT_THAT(text, ::testing::Not(HasSubstr("dense FFN ")));
+  const quant::Json json = plan_json(model, machine, plan);
+  EXPECT_EQ(json["streamed_layers"]["kept"], kept);
+  EXPECT_EQ(json["streamed_layers"]["read"], 28 - kept);
+  EXPECT_THAT(plan.gains.front().change, HasSubstr("GiB RAM"));
+}
+
+TEST(ModelPlan, WhatADenseModelReadsIsAsItIsStored) {
+  const offload::MemoryWishes budget{.experts_budget_bytes = kGib};
+  const ModelPlan stored = plan_model(qwen7b({}), workstation(32), budget, kChunkRows);
+  const ModelPlan smaller = plan_model(qwen7b(quant::DType::kQ4_K), workstation(32), budget, kChunkRows);
+  ASSERT_TRUE(stored.placed.form.streams_ffns() && smaller.placed.form.streams_ffns());
+  EXPECT_GT(smaller.memory().slot_count, 3 * stored.memory().slot_count) << "4.5 bits, 16 bits";
+  EXPECT_EQ(smaller.placed.form.read_bytes_per_record, stored.placed.form.read_bytes_per_record);
+  EXPECT_NEAR(stored.placed.form.read_bytes_per_record, kQwenFfnWeights * 2, 1e6);
+  EXPECT_LT(smaller.decode->disk_bytes, stored.decode->disk_bytes) << "more of them stay in RAM";
+}
+
 TEST(ModelPlan, TextAndJsonSayTheSame) {
   const PlannedModel model = r1();
   const MachineSpec machine = workstation(128, 2);
@@ -209,10 +266,10 @@ TEST(ModelPlan, TextAndJsonSayTheSame) {
     EXPECT_THAT(text, HasSubstr(part));
   }
   const quant::Json json = plan_json(model, machine, plan);
-  EXPECT_EQ(json["experts"]["slots"], plan.memory.slot_count);
+  EXPECT_EQ(json["experts"]["slots"], plan.memory().slot_count);
   EXPECT_EQ(json["decode"]["bound"], "disk");
   EXPECT_EQ(json["machine"]["disk_gb_per_s"], 14.0);
-  EXPECT_EQ(json["groups"].size(), plan.memory.tiers.size());
+  EXPECT_EQ(json["groups"].size(), plan.memory().tiers.size());
 }
 
 TEST(ExpectedHitRate, GrowsFromNothingToAll) {

@@ -21,16 +21,16 @@ using testing::TempDir;
 TEST(PlannedModel, AConfigFileIsEnough) {
   const PlannedModel model =
       open_planned_model(testing::test_data("configs/deepseek-r1.json"), std::nullopt, std::nullopt);
-  EXPECT_EQ(model.expert_type, "F8_E4M3");
-  EXPECT_EQ(model.layouts.size(), 61u);
-  EXPECT_TRUE(model.expert_files.empty());
-  EXPECT_NEAR(static_cast<double>(model.shape.resident_bytes()), 19.0e9, 1e9);
+  EXPECT_EQ(model.whole.source.type_name, "F8_E4M3");
+  EXPECT_EQ(model.whole.source.layouts.size(), 61u);
+  EXPECT_TRUE(model.whole.files().empty());
+  EXPECT_NEAR(static_cast<double>(model.whole.shape->resident_bytes()), 19.0e9, 1e9);
 }
 
 TEST(PlannedModel, ADirectoryTellsItsOwnFormats) {
   const PlannedModel model = open_planned_model(testing::tiny_r1(), std::nullopt, std::nullopt);
-  EXPECT_EQ(model.expert_type, "F8_E4M3");
-  EXPECT_FALSE(model.expert_files.empty());
+  EXPECT_EQ(model.whole.source.type_name, "F8_E4M3");
+  EXPECT_FALSE(model.whole.files().empty());
 }
 
 /// Writes a GGUF file's tensors as two parts, as llama.cpp's gguf-split does. Returns the second.
@@ -80,7 +80,7 @@ class KindsOfModel : public ::testing::Test {
 TEST_F(KindsOfModel, SayTheSameOfThemselves) {
   const PlannedModel expected = open_planned_model(source(), std::nullopt, std::nullopt);
   const Inspection first = inspect_model(source(), std::nullopt);
-  EXPECT_EQ(expected.expert_type, "BF16");
+  EXPECT_EQ(expected.whole.source.type_name, "BF16");
   EXPECT_EQ(first.expert_count, 8u);
   struct Kind {
     fs::path path;
@@ -93,9 +93,9 @@ TEST_F(KindsOfModel, SayTheSameOfThemselves) {
     SCOPED_TRACE(kind.path);
     const bool is_here = kind.name != "configuration";
     const PlannedModel planned = open_planned_model(kind.path, std::nullopt, std::nullopt);
-    EXPECT_EQ(planned.expert_type, "BF16");
-    EXPECT_EQ(planned.layouts.at(1), expected.layouts.at(1));
-    EXPECT_EQ(planned.expert_files.empty(), !is_here);
+    EXPECT_EQ(planned.whole.source.type_name, "BF16");
+    EXPECT_EQ(planned.whole.source.layouts.at(1), expected.whole.source.layouts.at(1));
+    EXPECT_EQ(planned.whole.files().empty(), !is_here);
     const Inspection inspection = inspect_model(kind.path, std::nullopt);
     EXPECT_EQ(inspection.kind, kind.name);
     EXPECT_EQ(inspection.is_pack, kind.name == "Moraine pack");
@@ -106,7 +106,7 @@ TEST_F(KindsOfModel, SayTheSameOfThemselves) {
     EXPECT_EQ(inspection.expert_bytes, first.expert_bytes);
     EXPECT_EQ(inspection.kv_bytes_per_token, first.kv_bytes_per_token);
     EXPECT_EQ(inspection.groups.empty(), !is_here);
-    EXPECT_EQ(inspection.resident_bytes, planned.shape.resident_bytes());
+    EXPECT_EQ(inspection.resident_bytes, planned.whole.shape->resident_bytes());
     // A GGUF keeps the router as F32 and the published model would keep it as BF16, as this one does.
     EXPECT_NEAR(static_cast<double>(inspection.resident_bytes), static_cast<double>(first.resident_bytes),
                 kind.name == "GGUF file" ? 4096.0 : 0.0);

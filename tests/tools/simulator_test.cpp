@@ -117,7 +117,7 @@ MachineSpec workstation(uint64_t ram_gb) {
 TEST(Simulation, R1InRamRunsAtTheSpeedPlanned) {
   const SimulatedMachine simulated = simulated_machine(r1(), workstation(512), {}, 512);
   const SimulationResult result =
-      simulate(simulated, routing_shape(r1().shape.config), {.warm_up_tokens = 400, .tokens = 20});
+      simulate(simulated, routing_shape(r1().config()), {.warm_up_tokens = 400, .tokens = 20});
   const ModelPlan plan = plan_model(r1(), workstation(512), {}, 512);
   EXPECT_NEAR(result.tokens_per_s() / plan.decode->tokens_per_s(), 1.0, 0.1);
 }
@@ -126,7 +126,7 @@ TEST(Simulation, TheHitRateOfThePlanIsTheSimulators) {
   for (const uint64_t ram_gb : {128, 256}) {
     const SimulatedMachine simulated = simulated_machine(r1(), workstation(ram_gb), {}, 512);
     const SimulationResult result =
-        simulate(simulated, routing_shape(r1().shape.config), {.recall = 0.0, .warm_up_tokens = 400, .tokens = 100});
+        simulate(simulated, routing_shape(r1().config()), {.recall = 0.0, .warm_up_tokens = 400, .tokens = 100});
     EXPECT_NEAR(result.hit_rate(), plan_model(r1(), workstation(ram_gb), {}, 512).hit_rate, 0.05) << ram_gb;
   }
 }
@@ -139,7 +139,7 @@ TEST(Simulation, TheSpeedOfThePlanIsTheSimulators) {
       *machine.limits.disk_gb_per_s *= drives;
       const SimulatedMachine simulated = simulated_machine(r1(), machine, {}, 512);
       const SimulationResult result =
-          simulate(simulated, routing_shape(r1().shape.config), {.warm_up_tokens = 600, .tokens = 60});
+          simulate(simulated, routing_shape(r1().config()), {.warm_up_tokens = 600, .tokens = 60});
       const double planned = plan_model(r1(), machine, {}, 512).decode->tokens_per_s();
       EXPECT_NEAR(planned / result.tokens_per_s(), 1.0, 0.15) << ram_gb << " GB, " << drives << " drives";
     }
