@@ -56,24 +56,30 @@ int allowed_cpu_count() {
 
 }  // namespace
 
-/// One loop at a time, numbered by its generation. Tasks are claimed by one compare-and-swap on a word of generation
-/// and tasks left, so a thread that comes late to a loop that has ended claims nothing, whatever loop runs by then. All
-/// else that belongs to a loop is read after a claim and before its task counts as completed: the loop can't end there.
+/// One loop at a time, numbered by its generation. Every worker has a range of tasks of its own, and takes from the
+/// others' when that is empty. Tasks are claimed by one compare-and-swap on the range's word of generation and tasks
+/// left, so a thread that comes late to a loop that has ended claims nothing, whatever loop runs by then. All else that
+/// belongs to a loop is read after a claim and before its task counts as completed: the loop can't end there.
 struct ThreadPool::Impl {
-  /// Fewer threads than CPUs: who waits spins first. Else a spinning thread keeps another from its work.
-  explicit Impl(bool may_spin) : spins(may_spin) {}
+  Impl(int threads, bool may_spin) : spins(may_spin), ranges(static_cast<size_t>(threads)) {}
   ~Impl();
 
-  void start(int threads, const std::vector<int>& cpus);
+  void start(const std::vector<int>& cpus);
   void run(uint32_t n, const std::function<void(int64_t, int)>& loop);
 
+  struct alignas(kApartBytes) Range {
+    std::atomic<uint64_t> unclaimed = 0;  // generation · 2³² + tasks that nobody has claimed
+    uint32_t end = 0;                     // the range's last task + 1; written by the caller between loops
+  };
+
   void serve(int worker);
-  bool claim(uint32_t in_generation, uint32_t& left);
   void work(uint32_t in_generation, int worker);
+  uint32_t work_on(Range& range, uint32_t in_generation, int worker);
   void fail(std::exception_ptr exception);
   void complete(uint32_t count);
 
-  const bool spins;
+  const bool spins;  // fewer threads than CPUs: who waits spins first. Else that would keep another from its work.
+  std::vector<Range> ranges;  // [threads]
   std::vector<std::thread> workers;
   // Written by the caller between loops.
   const std::function<void(int64_t, int)>* fn = nullptr;
@@ -81,7 +87,6 @@ struct ThreadPool::Impl {
   std::exception_ptr error;  // written by the one that sets `failed`
   std::atomic<bool> failed = false;
   std::atomic<bool> stopping = false;
-  alignas(kApartBytes) std::atomic<uint64_t> unclaimed = 0;  // generation · 2³² + tasks that nobody has claimed
   alignas(kApartBytes) std::atomic<uint32_t> completed = 0;  // tasks of this loop
   alignas(kApartBytes) std::atomic<uint32_t> generation = 0;
 };
@@ -90,6 +95,16 @@ namespace {
 
 constexpr uint64_t word(uint32_t generation, uint32_t left) {
   return uint64_t{generation} << 32 | left;
+}
+
+/// Takes a task of that loop: `left` tasks were unclaimed with it. False if there is none or the loop has ended.
+bool claim(std::atomic<uint64_t>& unclaimed, uint32_t generation, uint32_t& left) {
+  uint64_t seen = unclaimed.load(std::memory_order_relaxed);
+  do {
+    left = static_cast<uint32_t>(seen);
+    if (left == 0 || seen >> 32 != generation) return false;
+  } while (!unclaimed.compare_exchange_weak(seen, seen - 1, std::memory_order_acquire, std::memory_order_relaxed));
+  return true;
 }
 
 }  // namespace
@@ -101,8 +116,9 @@ ThreadPool::Impl::~Impl() {
   for (std::thread& worker : workers) worker.join();
 }
 
-void ThreadPool::Impl::start(int threads, const std::vector<int>& cpus) {
-  workers.reserve(static_cast<size_t>(threads) - 1);
+void ThreadPool::Impl::start(const std::vector<int>& cpus) {
+  const int threads = static_cast<int>(ranges.size());
+  workers.reserve(ranges.size() - 1);
   try {
     for (int worker = 1; worker < threads; ++worker) {
       const int cpu = cpus.empty() ? -1 : cpus[static_cast<size_t>(worker)];
@@ -130,33 +146,38 @@ void ThreadPool::Impl::serve(int worker) {
   }
 }
 
-/// Takes a task of that loop: `left` tasks were unclaimed with it. False if there is none or the loop has ended.
-bool ThreadPool::Impl::claim(uint32_t in_generation, uint32_t& left) {
-  uint64_t seen = unclaimed.load(std::memory_order_relaxed);
-  do {
-    left = static_cast<uint32_t>(seen);
-    if (left == 0 || seen >> 32 != in_generation) return false;
-  } while (!unclaimed.compare_exchange_weak(seen, seen - 1, std::memory_order_acquire, std::memory_order_relaxed));
-  return true;
+/// The worker's own range, then the others', the nearest first: they are the likeliest to share its caches and memory.
+void ThreadPool::Impl::work(uint32_t in_generation, int worker) {
+  const int threads = static_cast<int>(ranges.size());
+  uint32_t done = 0;
+  for (int distance = 0; distance < threads; ++distance) {
+    for (const int victim : {worker - distance, worker + distance}) {
+      if (victim < 0 || victim >= threads) continue;
+      done += work_on(ranges[static_cast<size_t>(victim)], in_generation, worker);
+    }
+  }
+  if (done > 0) complete(done);
 }
 
-void ThreadPool::Impl::work(uint32_t in_generation, int worker) {
+/// Runs tasks of the range until none is left; returns their number.
+uint32_t ThreadPool::Impl::work_on(Range& range, uint32_t in_generation, int worker) {
   uint32_t left = 0, done = 0;
-  while (claim(in_generation, left)) {
+  for (; claim(range.unclaimed, in_generation, left); ++done) {
     try {
-      (*fn)(n_tasks - left, worker);
+      (*fn)(range.end - left, worker);
     } catch (...) {
       fail(std::current_exception());
     }
-    ++done;
   }
-  if (done > 0) complete(done);
+  return done;
 }
 
 /// Keeps the first exception; the tasks that nobody has begun count as completed.
 void ThreadPool::Impl::fail(std::exception_ptr exception) {
   if (!failed.exchange(true)) error = std::move(exception);
-  const auto left = static_cast<uint32_t>(unclaimed.exchange(word(generation.load(), 0)));
+  const uint64_t none_left = word(generation.load(), 0);
+  uint32_t left = 0;
+  for (Range& range : ranges) left += static_cast<uint32_t>(range.unclaimed.exchange(none_left));
   if (left > 0) complete(left);
 }
 
@@ -170,7 +191,12 @@ void ThreadPool::Impl::run(uint32_t n, const std::function<void(int64_t, int)>& 
   n_tasks = n;
   completed.store(0, std::memory_order_relaxed);
   const uint32_t mine = generation.load(std::memory_order_relaxed) + 1;
-  unclaimed.store(word(mine, n), std::memory_order_release);
+  uint32_t begin = 0;
+  for (uint64_t i = 0; i < ranges.size(); ++i) {
+    ranges[i].end = static_cast<uint32_t>(n * (i + 1) / ranges.size());
+    ranges[i].unclaimed.store(word(mine, ranges[i].end - begin), std::memory_order_release);
+    begin = ranges[i].end;
+  }
   generation.store(mine);
   generation.notify_all();
   work(mine, 0);
@@ -189,8 +215,8 @@ ThreadPool::ThreadPool(int threads, std::vector<int> cpus)
   MORAINE_CHECK(threads >= 0);
   MORAINE_CHECK(cpus.empty() || std::ssize(cpus) == threads_);
   if (threads_ == 1) return;
-  impl_ = std::make_unique<Impl>(threads_ <= allowed_cpu_count());
-  impl_->start(threads_, cpus);
+  impl_ = std::make_unique<Impl>(threads_, threads_ <= allowed_cpu_count());
+  impl_->start(cpus);
 }
 
 ThreadPool::~ThreadPool() = default;

@@ -20,9 +20,10 @@ class ThreadPool {
 
   int threads() const { return threads_; }
 
-  /// Calls fn(task, worker) for task = 0 … n_tasks − 1 (fewer than 2³²) and waits for all. Tasks are begun in this
-  /// order, by whoever is free. No two calls with the same worker (0 … threads() − 1) run at a time. What fn throws
-  /// first ends the loop and is thrown here. One caller at a time; not nested.
+  /// Calls fn(task, worker) for task = 0 … n_tasks − 1 (fewer than 2³²) and waits for all. Every worker has an equal
+  /// range of neighbouring tasks, worker 0 the first, and begins them in order; who is done takes over from the others.
+  /// No two calls with the same worker (0 … threads() − 1) run at a time. What fn throws first ends the loop and is
+  /// thrown here. One caller at a time; not nested.
   void parallel_for(int64_t n_tasks, const std::function<void(int64_t task, int worker)>& fn);
 
  private:

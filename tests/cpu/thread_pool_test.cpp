@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <iterator>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -115,6 +116,30 @@ TEST(ThreadPool, ThrowsOneOfManyAndWaitsForWhatHasBegun) {
     EXPECT_THROW(pool.parallel_for(50, fail), std::runtime_error);
     EXPECT_EQ(begun, ended);
     EXPECT_LE(begun, 3) << "nothing begins after a failure but what others took in the meantime";
+  }
+}
+
+TEST(ThreadPool, EveryWorkerBeginsWithItsOwnRangeInOrder) {
+  constexpr int64_t kTasks = 9;
+  for (const int threads : {2, 3, 4}) {
+    ThreadPool pool(threads);
+    std::vector<std::vector<int64_t>> taken(static_cast<size_t>(threads));
+    std::atomic<int> started = 0;
+    pool.parallel_for(kTasks, [&](int64_t task, int worker) {
+      std::vector<int64_t>& own = taken[static_cast<size_t>(worker)];
+      if (own.empty()) ++started;
+      own.push_back(task);
+      while (started < threads) std::this_thread::yield();
+    });
+    for (int worker = 0; worker < threads; ++worker) {
+      const std::vector<int64_t>& own = taken[static_cast<size_t>(worker)];
+      const int64_t begin = kTasks * worker / threads, end = kTasks * (worker + 1) / threads;
+      std::vector<int64_t> of_its_range;
+      std::ranges::copy_if(own, std::back_inserter(of_its_range),
+                           [&](int64_t task) { return task >= begin && task < end; });
+      EXPECT_TRUE(std::ranges::is_sorted(of_its_range));
+      EXPECT_EQ(own.at(0), begin) << worker << " of " << threads;
+    }
   }
 }
 
