@@ -27,7 +27,13 @@ struct PackedGroups {
   const std::byte* data = nullptr;
   int64_t group_bytes = 0;
   int64_t group_count = 0;
-  int64_t cols = 0;  // a multiple of 32
+  int64_t cols = 0;                 // a multiple of 32
+  const std::byte* next = nullptr;  // groups of the same size that are read after these, prefetched towards the end
+
+  /// Where group `g` lies, or, behind the last one, what is read next.
+  const std::byte* group_or_next(int64_t g) const {
+    return g < group_count || next == nullptr ? data + g * group_bytes : next + (g - group_count) * group_bytes;
+  }
 };
 
 /// Columns of a block of codes: the smallest part of a row that the block formats have.

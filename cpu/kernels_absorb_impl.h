@@ -12,9 +12,6 @@
 namespace moraine::cpu {
 namespace {
 
-/// What of a stream that comes later is brought into the cache while a block is multiplied.
-constexpr int64_t kAbsorbAhead = 2;
-
 /// Memory of kChunkBlocks blocks: y [blocks, rows], then its two int8 parts [blocks, rows] each.
 struct AbsorbRoom {
   float* y;
@@ -71,27 +68,36 @@ inline typename V::Int offset_correction(int32_t sum) noexcept {
   return V::set_int(static_cast<int32_t>(0u - static_cast<uint32_t>(Format::kOffset) * static_cast<uint32_t>(sum)));
 }
 
-template <class Format>
-inline void prefetch_columns(const std::byte* group, int64_t block, void (*prefetch)(const std::byte*)) noexcept {
-  const std::byte* codes = Format::codes(group, block);
-  const std::byte* first = block % kChunkBlocks == 0 ? codes - Format::kHeaderBytes : codes;
-  for (; first < codes + Format::kCodeBytes; first += 64) prefetch(first);
-}
+/// Brings `bytes` at `data` into the cache in `steps` steps, from both halves in turn: one stream alone leaves memory
+/// bandwidth unused. Null: nothing.
+template <class V>
+class AbsorbAhead {
+ public:
+  AbsorbAhead(const std::byte* data, int64_t bytes, int64_t steps) noexcept
+      : at_{data, data + bytes / 128 * 64}, step_bytes_(data == nullptr ? 0 : (bytes / steps + 63) / 64 * 64) {}
+
+  void step() noexcept {
+    for (int64_t i = 0; i < step_bytes_; i += 64) V::prefetch(at_[half_] + i);
+    at_[half_] += step_bytes_;
+    half_ = 1 - half_;
+  }
+
+ private:
+  const std::byte* at_[2];
+  int64_t step_bytes_;
+  int half_ = 0;
+};
 
 /// Dot products of columns 32·b … with all rows, as f32, into out[32].
 template <class V, class Format>
-void absorb_dots(const PackedGroups& groups, const std::byte* next, int64_t b, const int8_t* high, const int8_t* low,
+void absorb_dots(const PackedGroups& groups, AbsorbAhead<V>& ahead, int64_t b, const int8_t* high, const int8_t* low,
                  const AbsorbScale& scale, float minimum, float* out) noexcept {
   const typename Format::ChunkScales unused = {};  // operands of these formats are made of their codes alone
   typename V::Int high_sum[kSteps], low_sum[kSteps];
 #pragma GCC unroll 8
   for (int64_t j = 0; j < kSteps; ++j) high_sum[j] = low_sum[j] = V::set_int(0);
-  const int64_t blocks = groups.cols / kBlockColumns;
-  const bool inside = b + kAbsorbAhead < blocks;
-  const std::byte* ahead = inside ? groups.data : next;
-  const int64_t ahead_block = inside ? b + kAbsorbAhead : (b + kAbsorbAhead) % blocks;
   for (int64_t g = 0; g < groups.group_count; ++g) {
-    if (ahead != nullptr) prefetch_columns<Format>(ahead + g * groups.group_bytes, ahead_block, V::prefetch);
+    ahead.step();
     typename V::Int operands[kSteps];
     Format::operands(Format::codes(groups.data + g * groups.group_bytes, b), unused, 0, operands);
     const auto x_high = V::spread_quads(high + g * kLanes), x_low = V::spread_quads(low + g * kLanes);
@@ -113,24 +119,12 @@ void absorb_dots(const PackedGroups& groups, const std::byte* next, int64_t b, c
   }
 }
 
-/// The scales of the next groups that stand behind their codes.
 template <class V, class Format>
-void prefetch_scales(const PackedGroups& groups, const std::byte* next) noexcept {
-  const int64_t blocks = groups.cols / kBlockColumns;
-  for (int64_t g = 0; g < groups.group_count; ++g) {
-    const std::byte* group = next + g * groups.group_bytes;
-    const std::byte* scales = Format::codes(group, blocks - 1) + Format::kCodeBytes;
-    for (; scales < group + groups.group_bytes; scales += 64) V::prefetch(scales);
-  }
-}
-
-template <class V, class Format>
-void absorb(const PackedGroups& groups, const float* x, const std::byte* next, std::byte* scratch,
-            float* out) noexcept {
+void absorb(const PackedGroups& groups, const float* x, std::byte* scratch, float* out) noexcept {
   static_assert(Format::kDots == 1 && Format::kMinima <= 1);
   const int64_t rows = groups.group_count * kLanes, blocks = groups.cols / kBlockColumns;
   const AbsorbRoom room(scratch, rows);
-  if (next != nullptr) prefetch_scales<V, Format>(groups, next);
+  AbsorbAhead<V> ahead(groups.next, groups.group_count * groups.group_bytes, blocks * groups.group_count);
   for (int64_t first = 0; first < blocks; first += kChunkBlocks) {
     const int64_t count = blocks - first < kChunkBlocks ? blocks - first : kChunkBlocks;
     typename V::Reg minima[kChunkBlocks];
@@ -149,7 +143,7 @@ void absorb(const PackedGroups& groups, const float* x, const std::byte* next, s
       int8_t* high = room.high + i * rows;
       int8_t* low = room.low + i * rows;
       const AbsorbScale scale = split_block<V>(room.y + i * rows, rows, high, low);
-      absorb_dots<V, Format>(groups, next, first + i, high, low, scale, V::tree(minima[i]),
+      absorb_dots<V, Format>(groups, ahead, first + i, high, low, scale, V::tree(minima[i]),
                              out + (first + i) * kBlockColumns);
     }
   }

@@ -51,9 +51,8 @@ constexpr int64_t kAbsorbGroups = 64;
 /// matrix. Per block of 32 columns, with W[i][k] = D[i] · code[i][k] − M[i] there: y[i] = x[i] · D[i]; m = max|y|; q =
 /// y · (16256 / m) rounded half to even (q = 128 · high + low, two int8); dot = Σ code · q, exact; out[k] =
 /// fma(f32(dot), m / 16256, tree over lanes of the chain over groups of fma(−M[i], x[i], ·)). m < 2^-110 counts as
-/// zero; if a y is not finite, these columns are NaN. `next`: groups of the same shape that the caller will ask for
-/// next (their memory is prefetched), or null.
-using AbsorbKernel = void (*)(const PackedGroups& groups, const float* x, const std::byte* next,
+/// zero; if a y is not finite, these columns are NaN.
+using AbsorbKernel = void (*)(const PackedGroups& groups, const float* x,
                               std::byte* scratch /* kAbsorbScratchBytes, aligned to 64 */, float* out) noexcept;
 constexpr float kAbsorbSteps = 16256.0f;  // 127 · 128
 constexpr float kSmallestAbsorbed = 0x1p-110f;

@@ -126,17 +126,17 @@ inline void pair_operands(const std::byte* twos, typename V::Int (&out)[kSteps])
 
 // ---- The formats ----------------------------------------------------------------------------------------------------
 // What differs between them: where 32 columns of a group lie, their scales and their operands. open_chunk() reads what
-// 256 columns have in common. kIntegerMaxima: maxima() finds the largest scales without making them. kStreams groups
-// are read side by side for 2 to 4 tokens, when the memory is the limit: two are 1.14 to 1.19 times as fast as one for
-// 4 bits, but for Q8_0 0.93 times. kTailBytes: of the f16 numbers behind all codes of a group, per 32 columns.
+// 256 columns have in common. kIntegerMaxima: maxima() finds the largest scales without making them. kStreamed: few
+// tokens take the weights as they come from memory. kTailBytes: of the f16 numbers behind all codes of a group, per 32
+// columns.
 
 /// Formats of 32 columns: kCodeBytes of codes per block, then per block the f16 numbers of 16 rows: d, or d and m.
-template <class V, class Multiply, int64_t kBytes, int kSideBySide>
+template <class V, class Multiply, int64_t kBytes>
 struct SmallBlocks : Multiply {
   using Reg = typename V::Reg;
   using Int = typename V::Int;
   static constexpr bool kIntegerMaxima = false;
-  static constexpr int kStreams = kSideBySide;
+  static constexpr bool kStreamed = true;
   static constexpr int64_t kHeaderBytes = 0;
   static constexpr int64_t kCodeBytes = kBytes * kLanes;
   static constexpr int64_t kScaleBytes = (1 + Multiply::kMinima) * 2 * kLanes;
@@ -161,9 +161,9 @@ struct SmallBlocks : Multiply {
 };
 
 template <class V>
-struct FormatQ8_0 : SmallBlocks<V, SignedBytes<V>, 32, 1> {
+struct FormatQ8_0 : SmallBlocks<V, SignedBytes<V>, 32> {
   using Int = typename V::Int;
-  using ChunkScales = typename SmallBlocks<V, SignedBytes<V>, 32, 1>::ChunkScales;
+  using ChunkScales = typename SmallBlocks<V, SignedBytes<V>, 32>::ChunkScales;
   static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
 #pragma GCC unroll 8
     for (int64_t i = 0; i < kSteps; ++i) out[i] = V::load_int(codes + i * 4 * kLanes);
@@ -171,18 +171,18 @@ struct FormatQ8_0 : SmallBlocks<V, SignedBytes<V>, 32, 1> {
 };
 
 template <class V>
-struct FormatQ4_0 : SmallBlocks<V, Codes<V, 1, 0, 8, 8>, 16, 2> {
+struct FormatQ4_0 : SmallBlocks<V, Codes<V, 1, 0, 8, 8>, 16> {
   using Int = typename V::Int;
-  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 0, 8, 8>, 16, 2>::ChunkScales;
+  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 0, 8, 8>, 16>::ChunkScales;
   static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
     nibble_operands<V>(codes, out);
   }
 };
 
 template <class V>
-struct FormatQ4_1 : SmallBlocks<V, Codes<V, 1, 1, 0, 15>, 16, 2> {
+struct FormatQ4_1 : SmallBlocks<V, Codes<V, 1, 1, 0, 15>, 16> {
   using Int = typename V::Int;
-  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 1, 0, 15>, 16, 2>::ChunkScales;
+  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 1, 0, 15>, 16>::ChunkScales;
   static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
     nibble_operands<V>(codes, out);
   }
@@ -190,8 +190,8 @@ struct FormatQ4_1 : SmallBlocks<V, Codes<V, 1, 1, 0, 15>, 16, 2> {
 
 /// Operands are 8·(code − 16), the scale an eighth: every product is the same.
 template <class V>
-struct FormatQ5_0 : SmallBlocks<V, SignedBytes<V>, 20, 2> {
-  using Base = SmallBlocks<V, SignedBytes<V>, 20, 2>;
+struct FormatQ5_0 : SmallBlocks<V, SignedBytes<V>, 20> {
+  using Base = SmallBlocks<V, SignedBytes<V>, 20>;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
   using ChunkScales = typename Base::ChunkScales;
@@ -210,9 +210,9 @@ struct FormatQ5_0 : SmallBlocks<V, SignedBytes<V>, 20, 2> {
 };
 
 template <class V>
-struct FormatQ5_1 : SmallBlocks<V, Codes<V, 1, 1, 0, 31>, 20, 2> {
+struct FormatQ5_1 : SmallBlocks<V, Codes<V, 1, 1, 0, 31>, 20> {
   using Int = typename V::Int;
-  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 1, 0, 31>, 20, 2>::ChunkScales;
+  using ChunkScales = typename SmallBlocks<V, Codes<V, 1, 1, 0, 31>, 20>::ChunkScales;
   static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
     nibble_operands<V>(codes, out);
     add_ones<V, 4>(codes + 16 * kLanes, out);
@@ -228,19 +228,19 @@ inline void iq4_operands(const std::byte* codes, typename V::Int (&out)[kSteps])
 }
 
 template <class V>
-struct FormatIQ4_NL : SmallBlocks<V, SignedBytes<V>, 16, 2> {
+struct FormatIQ4_NL : SmallBlocks<V, SignedBytes<V>, 16> {
   using Int = typename V::Int;
-  using ChunkScales = typename SmallBlocks<V, SignedBytes<V>, 16, 2>::ChunkScales;
+  using ChunkScales = typename SmallBlocks<V, SignedBytes<V>, 16>::ChunkScales;
   static void operands(const std::byte* codes, const ChunkScales& /*chunk*/, int64_t /*i*/, Int (&out)[kSteps]) {
     iq4_operands<V>(codes, out);
   }
 };
 
 /// Formats of 256 columns: super-blocks of a header and 8 blocks of codes.
-template <class V, class Multiply, int64_t kHeader, int64_t kBytes, int kSideBySide>
+template <class V, class Multiply, int64_t kHeader, int64_t kBytes>
 struct SuperBlocks : Multiply {
   static constexpr bool kIntegerMaxima = false;
-  static constexpr int kStreams = kSideBySide;
+  static constexpr bool kStreamed = true;
   static constexpr int64_t kHeaderBytes = kHeader * kLanes;
   static constexpr int64_t kCodeBytes = kBytes * kLanes;
   static constexpr int64_t kSuperBytes = kHeaderBytes + kChunkBlocks * kCodeBytes;
@@ -261,8 +261,8 @@ struct SuperBlocks : Multiply {
 
 /// Q4_K and Q5_K: header d, dmin, 12 bytes of scales and minima.
 template <class V, int64_t kBytes, int kLargestCode>
-struct ScaleMinBlocks : SuperBlocks<V, Codes<V, 1, 1, 0, kLargestCode>, 16, kBytes, 2> {
-  using Base = SuperBlocks<V, Codes<V, 1, 1, 0, kLargestCode>, 16, kBytes, 2>;
+struct ScaleMinBlocks : SuperBlocks<V, Codes<V, 1, 1, 0, kLargestCode>, 16, kBytes> {
+  using Base = SuperBlocks<V, Codes<V, 1, 1, 0, kLargestCode>, 16, kBytes>;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
   static constexpr bool kIntegerMaxima = true;
@@ -327,8 +327,8 @@ struct FormatQ5_K : ScaleMinBlocks<V, 20, 31> {
 
 /// Q2_K: groups of 16, but scale · code is at most 45: with it as operand there is one sum of 32 columns, of scale d.
 template <class V>
-struct FormatQ2_K : SuperBlocks<V, Codes<V, 1, 2, 0, 45>, 20, 8, 2> {
-  using Base = SuperBlocks<V, Codes<V, 1, 2, 0, 45>, 20, 8, 2>;
+struct FormatQ2_K : SuperBlocks<V, Codes<V, 1, 2, 0, 45>, 20, 8> {
+  using Base = SuperBlocks<V, Codes<V, 1, 2, 0, 45>, 20, 8>;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
   struct ChunkScales {
@@ -363,8 +363,8 @@ struct FormatQ2_K : SuperBlocks<V, Codes<V, 1, 2, 0, 45>, 20, 8, 2> {
 
 /// Operands are 8·code, so that the zero is 32 as for Q6_K; the scale is an eighth.
 template <class V>
-struct FormatQ3_K : SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 12, 12, 2> {
-  using Base = SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 12, 12, 2>;
+struct FormatQ3_K : SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 12, 12> {
+  using Base = SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 12, 12>;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
   static constexpr int64_t kTailBytes = 2 * kLanes / kChunkBlocks;
@@ -401,8 +401,8 @@ struct FormatQ3_K : SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 12, 12, 2> {
 };
 
 template <class V>
-struct FormatQ6_K : SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 16, 24, 1> {
-  using Base = SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 16, 24, 1>;
+struct FormatQ6_K : SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 16, 24> {
+  using Base = SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 16, 24>;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
   static constexpr int64_t kTailBytes = 2 * kLanes / kChunkBlocks;
@@ -433,8 +433,8 @@ struct FormatQ6_K : SuperBlocks<V, Codes<V, 2, 0, 32, 32>, 16, 24, 1> {
 };
 
 template <class V>
-struct FormatIQ4_XS : SuperBlocks<V, SignedBytes<V>, 8, 16, 2> {
-  using Base = SuperBlocks<V, SignedBytes<V>, 8, 16, 2>;
+struct FormatIQ4_XS : SuperBlocks<V, SignedBytes<V>, 8, 16> {
+  using Base = SuperBlocks<V, SignedBytes<V>, 8, 16>;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
   struct ChunkScales {
@@ -471,15 +471,15 @@ struct FormatIQ4_XS : SuperBlocks<V, SignedBytes<V>, 8, 16, 2> {
 };
 
 /// The grid formats: 16 rows' blocks side by side, whose weights are looked up eight at a time, row by row. That takes
-/// longer than memory does to bring them, so that nothing is gained by taking them straight from the stream (kStreams =
-/// 0): they are always unpacked first. Where 16 weights have a scale of their own, codes are 64 more than the weights.
+/// longer than memory does to bring them, so that nothing is gained by taking them straight from the stream: they are
+/// always unpacked first. Where 16 weights have a scale of their own, codes are 64 more than the weights.
 template <class V, class Block>
 struct GridBlocks : std::conditional_t<quant::kHasSixteenScales<Block>, Codes<V, 2, 0, 64, 64>, SignedBytes<V>> {
   using Base = std::conditional_t<quant::kHasSixteenScales<Block>, Codes<V, 2, 0, 64, 64>, SignedBytes<V>>;
   static constexpr bool kIntegerMaxima = false;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
-  static constexpr int kStreams = 0;
+  static constexpr bool kStreamed = false;
   static constexpr int64_t kHeaderBytes = 0;
   static constexpr int64_t kCodeBytes = static_cast<int64_t>(sizeof(Block)) * kLanes / kChunkBlocks;
   struct ChunkScales {

@@ -120,10 +120,11 @@ inline WeightQuads<V> scale_codes(typename V::Int codes, typename V::Int scale, 
 
 // ---- Few rows of activations: weights from memory -------------------------------------------------------------------
 
-/// How far ahead of its use each stream is prefetched, and how many groups are read side by side for one row of
-/// activations (measured: docs/kernels.md).
-constexpr int64_t kPrefetchBytes = 1600;
-constexpr int kDecodeStreams = 4;
+/// How far ahead of its use each stream is prefetched, its trailing scales too, and how many groups are read side by
+/// side for up to 4 rows of activations (measured: docs/kernels.md). With more, memory is not the limit.
+constexpr int64_t kPrefetchBytes = 3072;
+constexpr int64_t kTailAheadBlocks = 2 * kChunkBlocks;
+constexpr int kStreams = 2;
 
 /// What a block of 32 columns takes of a group up to where its trailing scales begin: codes, and its share of headers.
 template <class Format>
@@ -131,11 +132,17 @@ constexpr int64_t kStreamBlockBytes = Format::kCodeBytes + Format::kHeaderBytes 
 
 /// Brings block `block` of `blocks` of a group into the cache.
 template <class V, class Format>
-inline void prefetch_block(const std::byte* group, int64_t blocks, int64_t block) noexcept {
+inline void prefetch_block(const std::byte* group, int64_t block) noexcept {
   const std::byte* bytes = group + block * kStreamBlockBytes<Format>;
 #pragma GCC unroll 16
   for (int64_t line = 0; line < kStreamBlockBytes<Format>; line += 64) V::prefetch(bytes + line);
+}
+
+/// The same of the trailing scales, which are wanted for 256 columns at once: a line when its first block comes.
+template <class V, class Format>
+inline void prefetch_tail(const std::byte* group, int64_t blocks, int64_t block) noexcept {
   if constexpr (Format::kTailBytes > 0) {
+    if (block * Format::kTailBytes % 64 != 0) return;
     V::prefetch(group + blocks * kStreamBlockBytes<Format> + block * Format::kTailBytes);
   }
 }
@@ -174,29 +181,35 @@ struct ActivationColumns {
   }
 };
 
-/// sum + Σ w·q over 32 columns.
-template <class V, class Format>
-inline typename V::Int add_codes(typename V::Int sum, const typename V::Int (&operands)[kSteps],
-                                 const IntegerScales<V, Format>& scales, int64_t block,
-                                 const ActivationColumns& x) noexcept {
+/// sum[t] + Σ w·q over 32 columns. The rows' chains of products are interleaved: one alone is as slow as its latency.
+template <class V, class Format, int kRows>
+inline void add_codes(typename V::Int (&sum)[kRows], const typename V::Int (&operands)[kSteps],
+                      const IntegerScales<V, Format>& scales, int64_t block,
+                      const ActivationColumns (&x)[kRows]) noexcept {
   constexpr int64_t kDotSteps = kSteps / Format::kDots;
 #pragma GCC unroll 2
   for (int h = 0; h < Format::kDots; ++h) {
-    auto dot = V::set_int(0);
+    typename V::Int dot[kRows];
+#pragma GCC unroll 8
+    for (int t = 0; t < kRows; ++t) dot[t] = V::set_int(0);
 #pragma GCC unroll 8
     for (int64_t step = h * kDotSteps; step < (h + 1) * kDotSteps; ++step) {
-      dot = V::dot4(dot, operands[step], four_bytes<V>(x.four(block, step)));
+#pragma GCC unroll 8
+      for (int t = 0; t < kRows; ++t) dot[t] = V::dot4(dot[t], operands[step], four_bytes<V>(x[t].four(block, step)));
     }
-    sum = V::add_int(sum, V::multiply_int32(dot, scales.scale_at(block, h)));
+    const auto scale = scales.scale_at(block, h);
+#pragma GCC unroll 8
+    for (int t = 0; t < kRows; ++t) sum[t] = V::add_int(sum[t], V::multiply_int32(dot[t], scale));
   }
-  return V::dot2(sum, scales.subtrahend_at(block), four_bytes<V>(x.minus_sums + 2 * block));
+  const auto subtrahend = scales.subtrahend_at(block);
+#pragma GCC unroll 8
+  for (int t = 0; t < kRows; ++t) sum[t] = V::dot2(sum[t], subtrahend, four_bytes<V>(x[t].minus_sums + 2 * block));
 }
 
 /// `kGroups` groups side by side for `kRows` rows of activations, straight from the packed bytes, each read once and in
-/// order. Towards their end the beginning of the next kGroups groups is prefetched: they are this thread's next, or
-/// nobody's.
+/// order. Towards their end the beginning of the kGroups groups at `next` is prefetched.
 template <class V, class Format, int kGroups, int kRows>
-void stream_groups(const std::byte* data, int64_t group_bytes, const Int8Rows& rows, float* out,
+void stream_groups(const std::byte* data, const std::byte* next, int64_t group_bytes, const Int8Rows& rows, float* out,
                    int64_t out_stride) noexcept {
   constexpr int64_t kAheadBlocks = kPrefetchBytes / kStreamBlockBytes<Format>;
   const int64_t blocks = rows.cols / kBlockColumns;
@@ -225,11 +238,15 @@ void stream_groups(const std::byte* data, int64_t group_bytes, const Int8Rows& r
     for (int64_t i = 0; i < count; ++i) {
       const int64_t ahead = first + i + kAheadBlocks;
       const bool inside = ahead < blocks;
-      const std::byte* ahead_data = inside ? data : data + kGroups * group_bytes;
+      const std::byte* ahead_data = inside ? data : next;
       const int64_t ahead_block = inside ? ahead : ahead - blocks;
+      const int64_t tail = first + i + kTailAheadBlocks;
+      const std::byte* tail_data = tail < blocks ? data : next;
+      const int64_t tail_block = tail < blocks ? tail : tail - blocks;
 #pragma GCC unroll 8
       for (int g = 0; g < kGroups; ++g) {
-        prefetch_block<V, Format>(ahead_data + g * group_bytes, blocks, ahead_block);
+        prefetch_block<V, Format>(ahead_data + g * group_bytes, ahead_block);
+        prefetch_tail<V, Format>(tail_data + g * group_bytes, blocks, tail_block);
         typename V::Int operands[kSteps];
         Format::operands(codes + g * group_bytes + i * Format::kCodeBytes, chunk[g], i, operands);
         if constexpr (Format::kSigned) {
@@ -244,8 +261,7 @@ void stream_groups(const std::byte* data, int64_t group_bytes, const Int8Rows& r
             }
           }
         } else {
-#pragma GCC unroll 8
-          for (int t = 0; t < kRows; ++t) sum[g][t] = add_codes<V, Format>(sum[g][t], operands, scales[g], i, x[t]);
+          add_codes<V, Format, kRows>(sum[g], operands, scales[g], i, x);
         }
       }
     }
@@ -270,8 +286,8 @@ void stream_all(const PackedGroups& groups, int64_t first, const Int8Rows& rows,
                 int64_t out_stride) noexcept {
   int64_t g = first;
   for (; g + kGroups <= groups.group_count; g += kGroups) {
-    stream_groups<V, Format, kGroups, kRows>(groups.data + g * groups.group_bytes, groups.group_bytes, rows,
-                                             out + g * kLanes, out_stride);
+    stream_groups<V, Format, kGroups, kRows>(groups.data + g * groups.group_bytes, groups.group_or_next(g + kGroups),
+                                             groups.group_bytes, rows, out + g * kLanes, out_stride);
   }
   if constexpr (kGroups > 1) {
     if (g < groups.group_count) stream_all<V, Format, kGroups / 2, kRows>(groups, g, rows, out, out_stride);
@@ -282,7 +298,7 @@ void stream_all(const PackedGroups& groups, int64_t first, const Int8Rows& rows,
 template <class V, class Format, int kRows>
 void stream_rows(const PackedGroups& groups, const Int8Rows& rows, float* out, int64_t out_stride) noexcept {
   if (rows.count == kRows) {
-    constexpr int kGroups = kRows == 1 ? kDecodeStreams : kRows <= 4 ? Format::kStreams : 1;
+    constexpr int kGroups = kRows <= 4 ? kStreams : 1;
     stream_all<V, Format, kGroups, kRows>(groups, 0, rows, out, out_stride);
   } else if constexpr (kRows > 1) {
     stream_rows<V, Format, kRows - 1>(groups, rows, out, out_stride);
@@ -435,7 +451,7 @@ void int8_multiply(const std::byte* panels, int64_t group_count, const Int8Rows&
 template <class V, class Format>
 constexpr Int8Format int8_format() {
   Int8Format format;
-  if constexpr (Format::kStreams > 0) format.stream = stream_rows<V, Format, V::kStreamRows>;
+  if constexpr (Format::kStreamed) format.stream = stream_rows<V, Format, V::kStreamRows>;
   format.column_bytes = kChunkBlocks * kStreamBlockBytes<Format>;
   format.unpack = int8_unpack<V, Format, false>;
   if constexpr (V::kHasLimbs) format.unpack_limbs = int8_unpack<V, Format, true>;

@@ -311,17 +311,13 @@ template void scalar_int8<quant::BlockIQ1_S>(const PackedGroups&, const Int8Rows
 template void scalar_int8<quant::BlockIQ1_M>(const PackedGroups&, const Int8Rows&, float*, int64_t) noexcept;
 
 template <class Block>
-void scalar_absorb(const PackedGroups& groups, const float* x, const std::byte* /*next*/, std::byte* /*scratch*/,
-                   float* out) noexcept {
+void scalar_absorb(const PackedGroups& groups, const float* x, std::byte* /*scratch*/, float* out) noexcept {
   static_assert(kDots<Block> == 1 && kMinima<Block> <= 1);
   for (int64_t b = 0; b < groups.cols / kBlockColumns; ++b) absorb_block<Block>(groups, x, b, out);
 }
 
-template void scalar_absorb<quant::BlockQ8_0>(const PackedGroups&, const float*, const std::byte*, std::byte*,
-                                              float*) noexcept;
-template void scalar_absorb<quant::BlockQ4_0>(const PackedGroups&, const float*, const std::byte*, std::byte*,
-                                              float*) noexcept;
-template void scalar_absorb<quant::BlockQ4_K>(const PackedGroups&, const float*, const std::byte*, std::byte*,
-                                              float*) noexcept;
+template void scalar_absorb<quant::BlockQ8_0>(const PackedGroups&, const float*, std::byte*, float*) noexcept;
+template void scalar_absorb<quant::BlockQ4_0>(const PackedGroups&, const float*, std::byte*, float*) noexcept;
+template void scalar_absorb<quant::BlockQ4_K>(const PackedGroups&, const float*, std::byte*, float*) noexcept;
 
 }  // namespace moraine::cpu

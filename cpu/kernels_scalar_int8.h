@@ -13,7 +13,6 @@ void scalar_int8(const PackedGroups& groups, const Int8Rows& x, float* out, int6
 
 /// The AbsorbKernel of a block format, instantiated for Q8_0, Q4_0 and Q4_K.
 template <class Block>
-void scalar_absorb(const PackedGroups& groups, const float* x, const std::byte* next, std::byte* scratch,
-                   float* out) noexcept;
+void scalar_absorb(const PackedGroups& groups, const float* x, std::byte* scratch, float* out) noexcept;
 
 }  // namespace moraine::cpu

@@ -175,12 +175,14 @@ const Int8Format* int8_format(const Workers& workers, const quant::PackedView& m
 
 void multiply_groups_int8(const KernelTable& kernels, const Int8Format& format, WorkerScratch& scratch,
                           const quant::PackedView& matrix, int64_t first_group, int64_t group_count, const Int8Rows& x,
-                          float* acc, int64_t acc_stride) {
+                          float* acc, int64_t acc_stride, const std::byte* next) {
   const auto group_bytes = static_cast<int64_t>(quant::packed_group_bytes(matrix.type, matrix.cols));
-  const std::byte* data = matrix.data + first_group * group_bytes;
+  const PackedGroups groups{.data = matrix.data + first_group * group_bytes,
+                            .group_bytes = group_bytes,
+                            .group_count = group_count,
+                            .cols = matrix.cols,
+                            .next = next};
   if (format.stream != nullptr && x.count <= kernels.int8_stream_rows) {
-    const PackedGroups groups{
-        .data = data, .group_bytes = group_bytes, .group_count = group_count, .cols = matrix.cols};
     format.stream(groups, x, acc, acc_stride);
     return;
   }
@@ -191,9 +193,10 @@ void multiply_groups_int8(const KernelTable& kernels, const Int8Format& format, 
   for (int64_t first = 0; first < group_count; first += kInt8PanelGroups) {
     const int64_t count = std::min(kInt8PanelGroups, group_count - first);
     for (int64_t columns = 0; columns < x.groups(); ++columns) {
-      const std::byte* group = data + first * group_bytes;
+      const std::byte* group = groups.data + first * group_bytes;
       const bool inside = columns + 1 < x.groups();
-      const std::byte* ahead = inside ? group + (columns + 1) * format.column_bytes : group + count * group_bytes;
+      const std::byte* ahead =
+          inside ? group + (columns + 1) * format.column_bytes : groups.group_or_next(first + count);
       for (int64_t g = 0; g < count; ++g) {
         unpack(group + g * group_bytes, matrix.cols, columns, ahead + g * group_bytes, panels + g * kInt8PanelBytes);
       }
@@ -204,10 +207,11 @@ void multiply_groups_int8(const KernelTable& kernels, const Int8Format& format, 
   }
 }
 
-int64_t groups_per_task(int64_t total_groups, int threads) {
+int64_t groups_per_task(const Workers& workers, int64_t total_groups, int64_t token_count) {
   constexpr int64_t kTasksPerThread = 4;
-  if (threads == 1) return kPanelGroups;
-  return std::clamp<int64_t>(total_groups / (kTasksPerThread * threads), 1, kPanelGroups);
+  const int64_t most = token_count <= workers.kernels().int8_stream_rows ? kStreamGroups : kPanelGroups;
+  if (workers.threads() == 1) return most;
+  return std::clamp<int64_t>(total_groups / (kTasksPerThread * workers.threads()), 1, most);
 }
 
 namespace {
@@ -215,7 +219,7 @@ namespace {
 /// matmul() of at most kDenseTokens tokens.
 void multiply_tokens(Workers& workers, const quant::PackedView& matrix, const RowView& x, int64_t token_count, float* y,
                      int64_t y_stride) {
-  const int64_t step = groups_per_task(matrix.groups(), workers.threads());
+  const int64_t step = groups_per_task(workers, matrix.groups(), token_count);
   const int64_t tasks = (matrix.groups() + step - 1) / step;
   const Int8Format* int8 = int8_format(workers, matrix);
   QuantizedRows rows_int8;

@@ -47,6 +47,8 @@ class Task {
   void add_latents(FlashBf16& rows, const FlashBf16Block& block, int64_t tokens);
   void prefetch_latents(int64_t first_position, int64_t part, int64_t parts) const;
   void unabsorb_head(FlashBf16& rows, int64_t head);
+  /// From a head's groups of kv_b_proj to the next head's.
+  int64_t head_bytes(const PackedGroups& groups) const { return shape_.kv_head_rows() / kLanes * groups.group_bytes; }
   Bf16Panel project(const GroupRange& range);
   void expand(const Bf16Panel& projection, const GroupRange& range, const FlashBf16Block& block, Bf16* keys,
               Bf16* values);
@@ -73,7 +75,6 @@ PackedGroups groups_of(const quant::PackedView& matrix, int64_t first_group, int
 void Task::absorb_head(FlashBf16& rows, int64_t head) {
   const GroupRange range = covering_groups(head * shape_.kv_head_rows(), shape_.qk_nope_head_dim);
   const AbsorbKernel absorb = absorb_kernel(kernels_, in_.kv_b_proj.type);
-  const bool more = head + 1 < task_.first_head + task_.head_count;
   const int64_t padded = range.group_count * kLanes, rank = shape_.kv_lora_rank, width = cache_.stride();
   float* q_nope = scratch_.x_tile.get(padded);  // [padded], other rows' lanes zero
   float* query = scratch_.acc.get(2 * width);   // [width]: latent | rope | padding
@@ -85,11 +86,10 @@ void Task::absorb_head(FlashBf16& rows, int64_t head) {
     const float* from = in_.query(task_, t, head);
     std::copy_n(from, shape_.qk_nope_head_dim, q_nope + range.skipped_lanes);
     for (int64_t g = 0; g < range.group_count; g += kAbsorbGroups) {
-      const PackedGroups groups =
+      PackedGroups groups =
           groups_of(in_.kv_b_proj, range.first_group + g, std::min(kAbsorbGroups, range.group_count - g));
-      const std::byte* next = nullptr;
-      if (more && t + 1 == task_.row_count) next = groups.data + shape_.kv_head_rows() / kLanes * groups.group_bytes;
-      absorb(groups, q_nope + g * kLanes, next, room, g == 0 ? query : part);
+      if (t + 1 == task_.row_count) groups.next = groups.data + head_bytes(groups);
+      absorb(groups, q_nope + g * kLanes, room, g == 0 ? query : part);
       for (int64_t k = 0; g > 0 && k < rank; ++k) query[k] += part[k];
     }
     std::copy_n(from + shape_.qk_nope_head_dim, shape_.qk_rope_head_dim, query + rank);
@@ -139,8 +139,9 @@ void Task::unabsorb_head(FlashBf16& rows, int64_t head) {
     kernels_.quantize_activations(mixed, latents, t);
   }
   float* acc = scratch_.acc.get(task_.row_count * padded);  // [rows, padded]
+  const PackedGroups groups = groups_of(in_.kv_b_proj, range.first_group, range.group_count);
   multiply_groups_int8(kernels_, *int8_format(workers_, in_.kv_b_proj), scratch_, in_.kv_b_proj, range.first_group,
-                       range.group_count, latents, acc, padded);
+                       range.group_count, latents, acc, padded, groups.data + head_bytes(groups));
   for (int64_t t = 0; t < task_.row_count; ++t) {
     std::copy_n(acc + t * padded + range.skipped_lanes, shape_.v_head_dim, in_.output(task_, t, head));
   }

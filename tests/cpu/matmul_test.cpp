@@ -201,10 +201,13 @@ TEST(Matmul, WithInt8ActivationsTakesRowsByIndexMoreThanOnce) {
 }
 
 TEST(Matmul, TasksCoverTheThreadsAndStayInCache) {
-  EXPECT_EQ(groups_per_task(1000, 1), kPanelGroups);
-  EXPECT_EQ(groups_per_task(1000, 2), kPanelGroups);
-  EXPECT_EQ(groups_per_task(16, 2), 2);
-  EXPECT_EQ(groups_per_task(1, 2), 1);
+  const Workers one(select_kernels(), 1), two(select_kernels(), 2);
+  const int64_t few = select_kernels().int8_stream_rows, many = few + 1;
+  EXPECT_EQ(groups_per_task(one, 1000, many), kPanelGroups);
+  EXPECT_EQ(groups_per_task(two, 1000, many), kPanelGroups);
+  EXPECT_EQ(groups_per_task(two, 1000, few), kStreamGroups);
+  EXPECT_EQ(groups_per_task(two, 16, few), 2);
+  EXPECT_EQ(groups_per_task(two, 1, few), 1);
 }
 
 }  // namespace
