@@ -83,8 +83,9 @@ constexpr float kSmallestActivation = 0x1p-118f;
 /// 256 columns of 16 rows of weights as 16-bit integers and a scale, in the order that Int8Multiply of the same table
 /// wants: 8 KiB of integers, then 16 f32 scales.
 constexpr int64_t kInt8PanelBytes = 256 * kLanes * 2 + kLanes * 4;
-/// Groups of rows that are unpacked at a time: they and the activations of some tokens stay in L1.
-constexpr int64_t kInt8PanelGroups = 4;
+/// Groups of rows that are unpacked at a time: with the activations of some tokens and the bytes that pass through they
+/// stay in L1.
+constexpr int64_t kInt8PanelGroups = 2;
 
 /// The product of a block-format matrix with int8 activations. One definition for every number of rows, groups and
 /// threads, and every instruction set (kernels_scalar_int8.cpp). For 256 columns of a row of the matrix, with `scale`
@@ -152,6 +153,11 @@ using DecodeKernel = void (*)(const PackedGroup& group, int64_t first_col, int64
 /// the sum of 16 lanes by halving: l[i] += l[i+8], then i+4, i+2, i+1.
 struct KernelTable {
   const char* name = nullptr;
+
+  /// What a thread calls before and after a piece of work with int8_multiply and bf16.multiply (KernelScope); null:
+  /// nothing.
+  void (*begin)() noexcept = nullptr;
+  void (*end)() noexcept = nullptr;
 
   DecodeKernel decode_f16 = nullptr;
   DecodeKernel decode_bf16 = nullptr;
@@ -230,6 +236,22 @@ struct KernelTable {
   float (*softmax_step)(float* scores, int64_t n, float scale, SoftmaxState& state) noexcept = nullptr;
 
   Bf16Kernels bf16;
+};
+
+/// While it lives, this thread may use every function of the table. One at a time per thread.
+class KernelScope {
+ public:
+  explicit KernelScope(const KernelTable& kernels) noexcept : end_(kernels.end) {
+    if (kernels.begin != nullptr) kernels.begin();
+  }
+  ~KernelScope() {
+    if (end_ != nullptr) end_();
+  }
+  KernelScope(const KernelScope&) = delete;
+  KernelScope& operator=(const KernelScope&) = delete;
+
+ private:
+  void (*end_)() noexcept;
 };
 
 /// The definition, for any x86-64.

@@ -1,5 +1,6 @@
 #include "cpu/kernels_amx_bf16.h"
 #include "cpu/kernels_amx_int8.h"
+#include "cpu/kernels_amx_tiles.h"
 
 namespace moraine::cpu {
 
@@ -7,6 +8,8 @@ const KernelTable& amx_kernels() noexcept {
   static const KernelTable table = [] {
     KernelTable kernels = avx512_kernels();
     kernels.name = "amx";
+    kernels.begin = amx_begin;
+    kernels.end = amx_end;
     kernels.int8_limbs = true;
     kernels.int8_multiply = amx_int8_multiply;
     kernels.bf16.multiply = amx_bf16_multiply;

@@ -66,8 +66,6 @@ void multiply_rows(const Bf16* a, int64_t a_stride, const Bf16Panel& b, int64_t 
 
 void amx_bf16_multiply(const Bf16* a, int64_t a_stride, int64_t row_count, const Bf16Panel& b, int64_t k_count,
                        bool continued, float* c, int64_t c_stride) noexcept {
-  const TileConfiguration::Shape shapes[8] = {};
-  const TileConfiguration tiles(shapes);
   int64_t m = 0;
   for (; m + 2 * kTileRows <= row_count; m += 2 * kTileRows) {
     multiply_rows<2>(a + m * a_stride, a_stride, b, k_count, continued, c + m * c_stride, c_stride);

@@ -21,7 +21,9 @@ int64_t int8_rows_floats(const KernelTable& kernels, int64_t count, int64_t cols
   const Int8Rows rows{.count = count, .cols = cols};
   const int64_t column_groups = count * rows.groups();
   const int64_t group_bytes = kInt8Columns * (needs_pairs(kernels, count) ? 3 : 1) + 16 * 2 + kFloat;
-  return (column_groups * group_bytes / kFloat + kLanes - 1) / kLanes * kLanes;  // whole cache lines
+  // A matrix unit reads a tile's 16 rows where there are fewer.
+  const int64_t behind = kernels.int8_limbs ? kInt8TileRows * kLanes : 0;
+  return (column_groups * group_bytes / kFloat + behind + kLanes - 1) / kLanes * kLanes;  // whole cache lines
 }
 
 Int8Rows place_int8_rows(const KernelTable& kernels, float* memory, int64_t count, int64_t cols) {

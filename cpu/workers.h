@@ -68,7 +68,10 @@ class Workers {
 
   /// fn(task, scratch) for task = 0 … n_tasks − 1, see ThreadPool::parallel_for.
   void parallel_for(int64_t n_tasks, const std::function<void(int64_t task, WorkerScratch& scratch)>& fn) {
-    pool_.parallel_for(n_tasks, [&](int64_t task, int worker) { fn(task, scratch_[static_cast<size_t>(worker)]); });
+    pool_.parallel_for(n_tasks, [&](int64_t task, int worker) {
+      const KernelScope scope(kernels_);
+      fn(task, scratch_[static_cast<size_t>(worker)]);
+    });
   }
 
  private:

@@ -91,6 +91,7 @@ void bench_multiply(benchmark::State& state) {
   const int64_t rows = state.range(0), k = state.range(1), groups = state.range(2);
   const std::vector<Bf16> a(static_cast<size_t>(rows * k), 0x3f80), b(static_cast<size_t>(groups * 16 * k), 0x3f80);
   std::vector<float> c(static_cast<size_t>(rows * groups * 16));
+  const KernelScope scope(select_kernels());
   for (auto _ : state) {
     kernels().multiply(a.data(), k, rows, {b.data(), 16 * k, groups}, k, state.range(3) != 0, c.data(), groups * 16);
   }
@@ -135,7 +136,7 @@ void bench_absorb(benchmark::State& state) {
     const quant::PackedView projection = next_projection();
     for (int64_t head = 0; head < 128; ++head) {
       const std::byte* groups = projection.data + head * 16 * group_bytes;
-      kernels().absorb_q8_0({groups, group_bytes, 8, 512}, x.data(), groups + 16 * group_bytes, scratch.data(),
+      kernels().absorb_q8_0({groups, group_bytes, 8, 512, groups + 16 * group_bytes}, x.data(), scratch.data(),
                             out.data());
     }
   }

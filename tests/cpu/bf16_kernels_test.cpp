@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,7 @@ class Bf16KernelsTest : public ::testing::TestWithParam<Isa> {
   void SetUp() override {
     if (!isa_available(GetParam())) GTEST_SKIP() << "this machine lacks the instruction set";
     kernels_ = &select_kernels(GetParam()).bf16;
+    scope_.emplace(select_kernels(GetParam()));
   }
 
   std::vector<float> values(int64_t count, double deviation = 2.0) {
@@ -52,6 +54,7 @@ class Bf16KernelsTest : public ::testing::TestWithParam<Isa> {
   }
 
   const Bf16Kernels* kernels_ = nullptr;
+  std::optional<KernelScope> scope_;
   const Bf16Kernels& scalar_ = scalar_kernels().bf16;
   testing::RandomValues random_{11};
 };

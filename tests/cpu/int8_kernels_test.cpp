@@ -79,6 +79,7 @@ std::vector<float> multiply(const KernelTable& kernels, const quant::PackedView&
   std::vector<float> out(static_cast<size_t>(tokens * stride), -1.0f);
   const Workers workers(kernels, 1);
   const Activations quantized = quantize(kernels, x, matrix.cols, tokens);
+  const KernelScope scope(kernels);
   multiply_groups_int8(kernels, *int8_format(workers, matrix), scratch, matrix, 0, matrix.groups(), quantized.rows,
                        out.data(), stride);
   return out;
