@@ -116,7 +116,10 @@ std::vector<quant::PackedLayer> Converter::convert_experts() {
   }
   const RecordReader reader(*experts_.records);
   return write_expert_files(
-      files, [&](size_t index, int32_t expert) { return reader.read({.layer = moe_layers_[index], .expert = expert}); },
+      files,
+      [&](size_t index, int32_t expert, std::span<std::byte> record) {
+        reader.read({.layer = moe_layers_[index], .expert = expert}, record);
+      },
       [&](uint64_t bytes, const std::string& note) { advance(bytes, note); });
 }
 

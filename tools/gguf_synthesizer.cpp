@@ -84,7 +84,9 @@ void GgufSynthesizer::run(const SynthProgress& progress) {
               .layout_of = [&](int64_t /*layer*/) { return layout_; },
               .make_expert =
                   [&](int64_t layer, int32_t expert) {
-                    return make_synth_record(options_.seed, layout_, static_cast<int>(layer), expert);
+                    quant::AlignedBuffer record(layout_.record_bytes);
+                    fill_synth_record(options_.seed, layout_, static_cast<int>(layer), expert, record.span());
+                    return record;
                   },
               .records_in_memory = records_in_memory(options_.threads, 2 * layout_.record_bytes),
               .identity = fmt::format("moraine-synth 1 preset {} seed {}", options_.preset, options_.seed)},

@@ -40,18 +40,38 @@ class MissingRecords {
   std::future<quant::AlignedBuffer> begin() {
     for (; layer_ < files_.layers.size(); ++layer_, expert_.reset()) {
       if (!expert_) expert_ = writer_of(layer_).next_expert();
-      if (*expert_ < files_.layers[layer_].n_experts)
-        return std::async(std::launch::async, make_, layer_, (*expert_)++);
+      if (*expert_ >= files_.layers[layer_].n_experts) continue;
+      return std::async(std::launch::async,
+                        [this, layer = layer_, expert = (*expert_)++, record = room_for(layer_)]() mutable {
+                          make_(layer, expert, record.span());
+                          return std::move(record);
+                        });
     }
     return {};
   }
+  /// Takes back a record that was written: fresh memory costs more than copying (docs/decisions.md, "Conversion").
+  void reuse(size_t index, quant::AlignedBuffer record) {
+    if (files_.layers[index].layout == room_layout_) room_.push_back(std::move(record));
+  }
 
  private:
+  quant::AlignedBuffer room_for(size_t index) {
+    const quant::ExpertLayout& layout = files_.layers[index].layout;
+    if (!(layout == room_layout_)) room_.clear();
+    room_layout_ = layout;
+    if (room_.empty()) return quant::AlignedBuffer(layout.record_bytes);
+    quant::AlignedBuffer record = std::move(room_.back());
+    room_.pop_back();
+    return record;
+  }
+
   const ExpertFiles& files_;
   const MakeRecord& make_;
   std::vector<std::unique_ptr<quant::ExpertFileWriter>> writers_;  // [files.layers.size()], null before and after use
   size_t layer_ = 0;                                               // of the record that is begun next
   std::optional<int32_t> expert_;                                  // likewise; nothing: its writer was not asked yet
+  std::vector<quant::AlignedBuffer> room_;                         // of records of room_layout_ that are written
+  quant::ExpertLayout room_layout_;
 };
 
 }  // namespace
@@ -137,7 +157,9 @@ std::vector<quant::PackedLayer> write_expert_files(const ExpertFiles& files, con
     quant::ExpertFileWriter& writer = missing.writer_of(index);
     advance(task.layout.record_bytes * static_cast<uint64_t>(writer.next_expert()), task.note);
     while (!writer.has_all()) {
-      writer.append(records.next().span());
+      quant::AlignedBuffer record = records.next();
+      writer.append(record.span());
+      missing.reuse(index, std::move(record));
       advance(task.layout.record_bytes, task.note);
     }
     layers.push_back(writer.finish());

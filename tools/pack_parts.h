@@ -56,8 +56,9 @@ struct ExpertFiles {
   int records_in_memory = 1;  ///< that are being made, one thread each, or wait to be written
 };
 
-/// Gives the record of an expert of the layer `layers[layer_index]`.
-using MakeRecord = std::function<quant::AlignedBuffer(size_t layer_index, int32_t expert)>;
+/// Makes the record of an expert of the layer `layers[layer_index]`. `record` is aligned as quant::AlignedBuffer and
+/// holds zeros or an earlier record of the same layout, so that what the layout leaves between matrices is zero.
+using MakeRecord = std::function<void(size_t layer_index, int32_t expert, std::span<std::byte> record)>;
 
 /// Writes the files, going on where an earlier run stood. `make` is called from several threads. Throws quant::Error.
 std::vector<quant::PackedLayer> write_expert_files(const ExpertFiles& files, const MakeRecord& make,

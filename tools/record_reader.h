@@ -2,6 +2,8 @@
 
 #include <filesystem>
 #include <functional>
+#include <mutex>
+#include <span>
 #include <vector>
 
 #include "offload/expert_record_source.h"
@@ -10,8 +12,8 @@
 
 namespace moraine::tools {
 
-/// Reads expert records one by one with plain pread, for work that needs no cache (convert, verify). Safe from several
-/// threads.
+/// Reads expert records one by one with pread, past the page cache where the file system allows that, for work that
+/// needs no cache (convert). Safe from several threads.
 class RecordReader {
  public:
   /// `source` must outlive this. Throws quant::Error(kIo / kBadFile) if a file can't be opened.
@@ -19,10 +21,28 @@ class RecordReader {
 
   /// The finished record. Throws as pread_exact and ExpertRecordSource::finish do.
   quant::AlignedBuffer read(offload::ExpertId id) const;
+  /// The same into memory that is there: of the record's size, aligned as quant::AlignedBuffer. Bytes between matrices
+  /// are left as they are.
+  void read(offload::ExpertId id, std::span<std::byte> record) const;
 
  private:
+  struct File {
+    quant::UniqueFd plain;
+    quant::UniqueFd direct;  // none where O_DIRECT is refused
+  };
+  /// Memory of one read() after the other.
+  struct Scratch {
+    quant::AlignedBuffer bounce;  // for pieces of a file as O_DIRECT wants them
+    quant::AlignedBuffer raw;     // what a record is made of
+  };
+
+  Scratch take_scratch(uint64_t raw_bytes) const;
+  void read_extent(const offload::Extent& extent, std::span<std::byte> out, std::span<std::byte> bounce) const;
+
   const offload::ExpertRecordSource& source_;
-  std::vector<quant::UniqueFd> descriptors_;  // [source.files().size()]
+  std::vector<File> files_;  // [source.files().size()]
+  mutable std::mutex mutex_;
+  mutable std::vector<Scratch> scratches_;  // that no thread uses
 };
 
 /// Bytes that RecordReader::read() takes while it makes a record, of the largest one: the record, what it is made of, a

@@ -65,17 +65,16 @@ std::string synth_config_text(const SynthOptions& options) {
   return config.dump(2) + "\n";
 }
 
-quant::AlignedBuffer make_synth_record(uint64_t seed, const quant::ExpertLayout& layout, int layer, int32_t expert) {
-  quant::AlignedBuffer record(layout.record_bytes);
+void fill_synth_record(uint64_t seed, const quant::ExpertLayout& layout, int layer, int32_t expert,
+                       std::span<std::byte> record) {
   LaneRandom random(seed, fmt::format("layer {} expert {}", layer, expert));
   const auto fill = [&](const quant::MatrixDesc& matrix, uint64_t offset_bytes) {
     fill_packed(random, matrix, projection_deviation(matrix.cols),
-                record.span().subspan(offset_bytes, quant::packed_bytes(matrix.type, matrix.rows, matrix.cols)));
+                record.subspan(offset_bytes, quant::packed_bytes(matrix.type, matrix.rows, matrix.cols)));
   };
   fill(layout.gate, 0);
   fill(layout.up, layout.up_offset_bytes);
   fill(layout.down, layout.down_offset_bytes);
-  return record;
 }
 
 Synthesizer::Synthesizer(SynthOptions options)
@@ -160,8 +159,8 @@ void Synthesizer::run(const SynthProgress& progress) {
   }
   pack.layers = write_expert_files(
       files,
-      [&](size_t index, int32_t expert) {
-        return make_synth_record(options_.seed, layout_, files.layers[index].layer, expert);
+      [&](size_t index, int32_t expert, std::span<std::byte> record) {
+        fill_synth_record(options_.seed, layout_, files.layers[index].layer, expert, record);
       },
       advance);
   pack.write(options_.destination);

@@ -36,8 +36,9 @@ struct SynthOptions {
 std::string synth_config_text(const SynthOptions& options);
 /// How a resident tensor's weights are spread: projections as 1/√columns.
 Spread synth_spread(const runtime::ResidentTensor& tensor);
-/// The record of an expert: the same for the same arguments.
-quant::AlignedBuffer make_synth_record(uint64_t seed, const quant::ExpertLayout& layout, int layer, int32_t expert);
+/// Makes the record of an expert, whose padding is zero already: the same for the same arguments.
+void fill_synth_record(uint64_t seed, const quant::ExpertLayout& layout, int layer, int32_t expert,
+                       std::span<std::byte> record);
 
 /// Called after every record and tensor, from the thread that called run(). An exception thrown here interrupts the
 /// work as a crash would.

@@ -79,13 +79,12 @@ TEST(ExpertFiles, RecordsLieInOrderWhoeverMadeThemFirst) {
   const ExpertFiles files = two_layers(dir);
   const uint64_t record_bytes = files.layers[0].layout.record_bytes;
   std::atomic<int> in_memory = 0, most = 0;
-  const auto make = [&](size_t index, int32_t expert) {
+  const auto make = [&](size_t index, int32_t expert, std::span<std::byte> record) {
     most = std::max(most.load(), ++in_memory);
     if (expert % 2 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    quant::AlignedBuffer record(record_bytes);
-    record.data()[0] = static_cast<std::byte>(100 * index + static_cast<size_t>(expert));
+    EXPECT_EQ(record.size(), record_bytes);
+    record[0] = static_cast<std::byte>(100 * index + static_cast<size_t>(expert));
     --in_memory;
-    return record;
   };
   uint64_t advanced_bytes = 0;
   const auto layers =
@@ -101,44 +100,60 @@ TEST(ExpertFiles, RecordsLieInOrderWhoeverMadeThemFirst) {
   }
   // Once more: nothing is made.
   write_expert_files(
-      files, [](size_t, int32_t) -> quant::AlignedBuffer { throw std::logic_error("made again"); }, ignore_progress);
+      files, [](size_t, int32_t, std::span<std::byte>) { throw std::logic_error("made again"); }, ignore_progress);
 }
 
 TEST(ExpertFiles, TheNextLayerIsBegunBeforeThisOneIsWritten) {
   const TempDir dir;
   const ExpertFiles files = two_layers(dir);
   std::atomic<bool> next_begun = false;
-  const auto make = [&](size_t index, int32_t expert) {
+  const auto make = [&](size_t index, int32_t expert, std::span<std::byte>) {
     if (index == 1) next_begun = true;
     // The last record of the first layer waits for the second layer's first.
     for (int ms = 0; index == 0 && expert == 19 && !next_begun && ms < 10000; ++ms) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     EXPECT_TRUE(next_begun || index != 0 || expert != 19);
-    return quant::AlignedBuffer(files.layers[index].layout.record_bytes);
   };
   write_expert_files(files, make, ignore_progress);
+}
+
+TEST(ExpertFiles, MemoryIsUsedAgainButNeverForAnotherLayout) {
+  const TempDir dir;
+  ExpertFiles files = two_layers(dir);
+  files.records_in_memory = 1;
+  files.layers[1].layout = quant::ExpertLayout::make(quant::DType::kQ4_0, 32, 32);
+  ASSERT_EQ(files.layers[0].layout.record_bytes, files.layers[1].layout.record_bytes) << "one page";
+  int fresh[2] = {0, 0};
+  write_expert_files(
+      files,
+      [&](size_t index, int32_t, std::span<std::byte> record) {
+        const std::byte mark{static_cast<uint8_t>(index + 1)};
+        if (record.back() != mark) {
+          EXPECT_EQ(record.back(), std::byte{0}) << "another layout's";
+          ++fresh[index];
+        }
+        record.back() = mark;
+      },
+      ignore_progress);
+  EXPECT_EQ(fresh[0], 1);
+  EXPECT_EQ(fresh[1], 1);
 }
 
 TEST(ExpertFiles, OnlyWhatIsMissingIsMade) {
   const TempDir dir;
   const ExpertFiles files = two_layers(dir);
-  const auto empty = [&](size_t index, int32_t) {
-    return quant::AlignedBuffer(files.layers[index].layout.record_bytes);
-  };
-  const auto fails_in_the_second_layer = [&](size_t index, int32_t expert) {
+  const auto fails_in_the_second_layer = [&](size_t index, int32_t expert, std::span<std::byte>) {
     if (index == 1 && expert == 7) throw std::runtime_error("interrupted");
-    return empty(index, expert);
   };
   EXPECT_THROW(write_expert_files(files, fails_in_the_second_layer, ignore_progress), std::runtime_error);
   std::atomic<int> made = 0;
   write_expert_files(
       files,
-      [&](size_t index, int32_t expert) {
+      [&](size_t index, int32_t expert, std::span<std::byte>) {
         EXPECT_EQ(index, 1u);
         EXPECT_GE(expert, 7);
         ++made;
-        return empty(index, expert);
       },
       ignore_progress);
   EXPECT_EQ(made, 13);
