@@ -60,7 +60,7 @@ StoreImpl::StoreImpl(std::shared_ptr<const ExpertRecordSource> source, const Sto
       finish_threads_.emplace_back([this] { run_finish(); });
     }
     io_thread_ = std::jthread([this] { run_io(); });
-    if (options_.pressure != nullptr && options_.memory == nullptr) {
+    if (options_.pressure != nullptr && options_.memory == nullptr && arena_.slot_count() > 0) {
       pressure_thread_ = std::jthread([this] { watch_pressure(); });
     }
   } catch (const std::system_error& error) {

@@ -78,6 +78,29 @@ class StoreBackgroundTest : public ::testing::Test {
   std::unique_ptr<ExpertStore> store_;
 };
 
+TEST(StoreWithoutRecords, HasNothingToGiveBack) {
+  // As a dense model in RAM has it: one that watched divided by the size of its slots, which is 0.
+  class NoRecords final : public ExpertRecordSource {
+   public:
+    const std::vector<std::filesystem::path>& files() const override { return files_; }
+    std::span<const ExpertId> experts() const override { return {}; }
+    uint64_t max_record_bytes() const override { return 0; }
+    uint64_t record_bytes(ExpertId) const override { return 0; }
+    std::vector<Extent> extents(ExpertId) const override { return {}; }
+    bool reads_in_place() const override { return true; }
+    void finish(ExpertId, std::span<const std::byte>, std::span<std::byte>) const override {}
+
+   private:
+    std::vector<std::filesystem::path> files_;
+  };
+  const auto pressure = std::make_shared<FakePressure>();
+  ExpertStore store(std::make_shared<NoRecords>(),
+                    {.pressure = pressure, .pressure_period = std::chrono::milliseconds(1)}, 0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  EXPECT_EQ(store.slot_count(), 0);
+  EXPECT_EQ(pressure->calls_, 0);
+}
+
 TEST_F(StoreBackgroundTest, PressureHalvesTheBudgetDuringARun) {
   open(16);
   std::mt19937 random(1);
