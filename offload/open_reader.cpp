@@ -33,10 +33,13 @@ std::unique_ptr<BlockReader> open_striped(bool uring, MirroredFiles files, const
   PreadLimits pread_limits;
   StripeLimits limits;
   limits.piece_bytes = uring_limits.scheduler.piece_bytes;
-  limits.pieces_in_flight = uring ? uring_limits.queue_depth / 2 : pread_limits.threads;
+  const auto full_speed = static_cast<int>(uring_limits.scheduler.in_flight_bytes / limits.piece_bytes);
+  limits.pieces_in_flight = uring ? full_speed : pread_limits.threads;
   uring_limits.queue_depth = drives * limits.pieces_in_flight;
   uring_limits.scheduler.bounce_buffers = drives * limits.pieces_in_flight;
+  uring_limits.scheduler.in_flight_bytes *= static_cast<uint64_t>(drives);
   pread_limits.threads = drives * limits.pieces_in_flight;
+  pread_limits.scheduler.in_flight_bytes *= static_cast<uint64_t>(drives);
   if (inform) {
     for (int drive = 1; drive < drives; ++drive) {
       size_t mirrored = 0;

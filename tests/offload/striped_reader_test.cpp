@@ -191,6 +191,22 @@ TEST_F(StripedReaderTest, AWakeUpIsNeverLost) {
   EXPECT_TRUE(completions.empty());
 }
 
+TEST_F(StripedReaderTest, AWakeUpAnsweredWithCompletionsIsOver) {
+  open({{}, {}});
+  const auto submit = [this] {
+    reader_->submit(std::vector<ReadRequest>{{.destination = target_.span().first(4096)}});
+  };
+  drives_->on_completion = [this] { reader_->wake(); };
+  submit();
+  std::vector<ReadCompletion> completions;
+  reader_->wait(completions);
+  ASSERT_EQ(completions.size(), 1u);
+  drives_->on_completion = {};
+  submit();
+  reader_->wait(completions);
+  EXPECT_EQ(completions.size(), 2u) << "woken once more for nothing";
+}
+
 TEST_F(StripedReaderTest, UrgentRequestsGoFirst) {
   open({{}, {}}, 2);
   const std::span<std::byte> target = target_.span();

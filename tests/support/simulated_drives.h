@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -54,6 +55,7 @@ class SimulatedDrives : public offload::BlockReader {
     in_flight_.erase(first);
     now_ = std::max(now_, read.finish);
     completions.push_back(complete(read));
+    if (on_completion) on_completion();
   }
 
   void wake() override { woken_ = true; }
@@ -65,6 +67,7 @@ class SimulatedDrives : public offload::BlockReader {
   void pause(double s) { now_ += std::chrono::duration<double>(s); }
 
   std::vector<Drive> drives;
+  std::function<void()> on_completion;  ///< called by wait() before it returns with one; may be empty
 
  private:
   struct Read {
