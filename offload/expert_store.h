@@ -57,7 +57,7 @@ struct StoreCounters {
   uint64_t bytes_read = 0;
   uint64_t bytes_prefetched = 0;
   uint64_t bytes_missed = 0;       ///< of records that were wanted and had to be read for it, on demand or for a hint
-  uint64_t bytes_wasted = 0;       ///< of prefetched records that were evicted before they were wanted
+  uint64_t bytes_wasted = 0;       ///< of prefetched records that were evicted, or cancelled, before they were wanted
   uint64_t hinted = 0;             ///< experts hinted of a layer, when that layer was acquired (no scans)
   uint64_t wanted_with_hint = 0;   ///< experts wanted of layers with a hint: recall = hinted_wanted / wanted_with_hint
   uint64_t hinted_wanted = 0;      ///< of these, hinted: precision = hinted_wanted / hinted

@@ -38,7 +38,8 @@ std::optional<Prefetcher::Begin> Prefetcher::next(ExpertCache& cache) {
   while (has_hints() && cache.find(hints_[begun_]) >= 0) ++begun_;
   if (!has_hints() || in_flight_ >= limits_.max_in_flight) return std::nullopt;
 
-  const int share = (cache.slot_count() - cache.pinned_count()) / 2;
+  const int unpinned = cache.slot_count() - cache.pinned_count();
+  const int share = std::max(unpinned / 2, unpinned - kKeptSlots);
   if (share == 0) return std::nullopt;
   const auto is_wrong_guess = [&](int slot) { return cache.is_unused_prefetch(slot) && !is_hinted(cache.id(slot)); };
   while (cache.unused_prefetch_count() >= share) {

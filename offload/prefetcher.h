@@ -14,9 +14,10 @@ struct PrefetchLimits {
   int max_in_flight = 4;  ///< records read for hints at a time: what a demand read may have to wait behind
 };
 
-/// Turns hints into loads within budgets. At most half of the slots that are not pinned hold prefetched records that
-/// nobody wanted yet, so prefetching can't starve the running layer; beyond that only older wrong guesses make room. A
-/// record that is pinned, or hinted now, is never given up for another hint. Bookkeeping only; the store reads.
+/// Turns hints into loads within budgets. At most half of the slots that are not pinned, or all but kKeptSlots, hold
+/// prefetched records that nobody wanted yet, so prefetching can't starve the running layer; beyond that only older
+/// wrong guesses make room. A record that is pinned, or hinted now, is never given up for another hint. Bookkeeping
+/// only; the store reads.
 class Prefetcher {
  public:
   explicit Prefetcher(const PrefetchLimits& limits = {}) : limits_(limits) {}
@@ -42,6 +43,7 @@ class Prefetcher {
   /// prediction.
   bool is_saturated() const { return lists_without_room_ >= kSaturatedAfter; }
   static constexpr int kSaturatedAfter = 32;
+  static constexpr int kKeptSlots = 24;
   /// Hints that were given up: replaced before they began.
   uint64_t dropped() const { return dropped_; }
 

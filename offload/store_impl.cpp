@@ -101,7 +101,7 @@ bool StoreImpl::is_scan(std::span<const ExpertId> wanted) const {
 }
 
 void StoreImpl::wake_if_useful() {
-  if (!demand_.empty() || prefetcher_.has_hints() || !warm_.empty()) reader_->wake();
+  if (!demand_.empty() || !requests_.empty() || prefetcher_.has_hints() || !warm_.empty()) reader_->wake();
 }
 
 bool StoreImpl::wants_hints() const {
@@ -168,6 +168,7 @@ LeaseStream StoreImpl::acquire(std::span<const ExpertId> wanted) {
     stream->arrivals.push_back({.id = id, .slot = slot});
   }
   for (const ExpertId id : missing) want(*stream, id);
+  if (!in_scan && !wanted.empty()) cancel_wrong_guesses(wanted[0].layer);
   wake_if_useful();
   return LeaseStream(std::move(stream));
 }
@@ -190,7 +191,10 @@ void StoreImpl::want(StreamState& stream, ExpertId id) {
     return;
   }
   Load& load = *found->second;
-  if (load.waiters.empty()) counters_.bytes_missed += needed_bytes(id);
+  if (load.waiters.empty()) {
+    counters_.bytes_missed += needed_bytes(id);
+    promote(id);
+  }
   const auto same_stream = std::find(load.waiters.begin(), load.waiters.end(), &stream);
   MORAINE_CHECK(same_stream == load.waiters.end());  // duplicates in `wanted`
   load.waiters.push_back(&stream);
@@ -288,7 +292,7 @@ StoreCounters StoreImpl::counters() const {
   const std::lock_guard lock(mutex_);
   StoreCounters counters = counters_;
   counters.evictions = cache_.evictions();
-  counters.bytes_wasted = cache_.wasted_prefetches() * source_->max_record_bytes();
+  counters.bytes_wasted += cache_.wasted_prefetches() * source_->max_record_bytes();
   counters.dropped_hints += prefetcher_.dropped();
   if (reads_in_flight_ > 0) counters.busy_us += busy_us_until_now();
   return counters;

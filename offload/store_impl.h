@@ -77,15 +77,20 @@ class StoreImpl {
     bool is_finishing = false;               // read, with the finish threads
     bool is_checking = false;                // with the finish threads; more may still be read
     bool is_abandoned = false;               // by a broken reader
+    bool is_cancelled = false;               // not read to its end, unless it is wanted after all
     int reads_left = 0;                      // of at most kRequestBytes each
     std::vector<StreamState*> waiters = {};  // empty: nobody wants it (any more)
     uint64_t raw_bytes = 0;                  // of all extents; 0 where they are read in place
     quant::AlignedBuffer raw = {};           // [≥ raw_bytes] the extents' bytes, one after the other
     std::optional<ReadFailure> failure = std::nullopt;
+    struct Read {
+      uint64_t size_bytes = 0;
+      bool has_arrived = false;
+    };
+    std::vector<Read> reads = {};
     // Where the source knows the checksum, it is added up while the reads end:
     std::optional<quant::ChecksumStream> check = std::nullopt;
-    std::vector<bool> arrived = {};  // [reads]
-    size_t checked_reads = 0;        // the first so many of them are in `check`
+    size_t checked_reads = 0;  // the first so many are in `check`
   };
 
   // Callers' side: store_impl.cpp
@@ -121,7 +126,13 @@ class StoreImpl {
   void give_raw(Load& load);
   void put_reads(Load& load);
   void give_to_finish(Load& load);
+  void hand_out(ReadRequest request);
+  void hand_out_later();
   bool drive_has_time() const;
+  void promote(ExpertId id);
+  void cancel_wrong_guesses(int32_t layer);
+  size_t drop_later(ExpertId id);
+  void end_cancelled(Load& load);
   bool may_begin(const Load& load) const;
   void count_reads(int change);
   uint64_t busy_us_until_now() const;
@@ -154,6 +165,8 @@ class StoreImpl {
   std::deque<Load*> reread_;           // have a slot, to be read once more
   std::deque<Load*> finish_;           // read, to be finished
   std::vector<ReadRequest> requests_;  // to be submitted by the I/O thread
+  std::deque<ReadRequest> later_;      // of what nobody waits for: handed out as the reader runs out of work
+  uint64_t handed_bytes_ = 0;          // of the requests that were handed out and have not ended
   std::vector<quant::AlignedBuffer> spare_raw_;
   uint64_t staged_bytes_ = 0;  // in the loads' raw buffers
   size_t open_streams_ = 0;

@@ -9,6 +9,11 @@
 namespace moraine::offload {
 namespace {
 
+/// What nobody waits for is handed out while the reader has less than this to do: twice of what it hands to the system
+/// at a time, so that the drive never runs out of work. Whatever is wanted later overtakes what the system does not
+/// have.
+constexpr uint64_t kQueuedBytes = 16u << 20;
+
 // A request's tag: 16 bits of the layer, 24 of the expert, 24 of the number of the read.
 uint64_t tag_of(ExpertId id, int read) {
   MORAINE_CHECK(id.layer >= 0 && id.layer < 1 << 16 && id.expert >= 0 && id.expert < 1 << 24);
@@ -56,12 +61,17 @@ void StoreImpl::run_io() {
 }
 
 void StoreImpl::begin_loads() {
-  if (stopping_) return;
+  if (stopping_) {
+    count_reads(-static_cast<int>(later_.size()));
+    later_.clear();
+    return;
+  }
   for (Load* load : std::exchange(reread_, {})) put_reads(*load);
   begin_demand();
-  if (!demand_.empty() || !drive_has_time()) return;
+  hand_out_later();
   begin_prefetches();
-  if (!prefetcher_.has_hints()) begin_warm();
+  if (!prefetcher_.has_hints() && drive_has_time()) begin_warm();
+  hand_out_later();
 }
 
 bool StoreImpl::may_begin(const Load& load) const {
@@ -94,7 +104,7 @@ void StoreImpl::begin_demand() {
 
 void StoreImpl::begin_prefetches() {
   // Half of the staging stays free for what is wanted next.
-  while (staged_bytes_ == 0 || staged_bytes_ < options_.staging_bytes / 2) {
+  while (drive_has_time() && (staged_bytes_ == 0 || staged_bytes_ < options_.staging_bytes / 2)) {
     const std::optional<Prefetcher::Begin> begin = prefetcher_.next(cache_);
     if (!begin) return;
     ++counters_.prefetches;
@@ -106,21 +116,67 @@ void StoreImpl::begin_prefetches() {
     Load& begun = *load;
     loads_[begin->id] = std::move(load);
     start(begun, begin->slot);
+    hand_out_later();
   }
 }
 
 bool StoreImpl::drive_has_time() const {
-  // Twice of what the reader hands to the system at a time: what is hinted is queued before the drive runs out of what
-  // is awaited. It stays behind it, and whatever is wanted later overtakes what was not handed out.
-  constexpr uint64_t kQueuedBytes = 16u << 20;
-  uint64_t awaited_bytes = 0;
-  int awaited = 0;
-  for (const auto& [id, load] : loads_) {
-    if (load->reads_left == 0 || load->waiters.empty()) continue;
-    ++awaited;
-    awaited_bytes += std::min(source_->record_bytes(id), kRequestBytes * static_cast<uint64_t>(load->reads_left));
+  return demand_.empty() && later_.empty() && handed_bytes_ < kQueuedBytes;
+}
+
+void StoreImpl::hand_out(ReadRequest request) {
+  handed_bytes_ += request.destination.size();
+  requests_.push_back(request);
+}
+
+void StoreImpl::hand_out_later() {
+  while (!later_.empty() && handed_bytes_ < kQueuedBytes) {
+    hand_out(later_.front());
+    later_.pop_front();
   }
-  return awaited <= 1 || awaited_bytes <= kQueuedBytes;
+}
+
+/// Somebody waits for a load now: what was not submitted of it is read at once.
+void StoreImpl::promote(ExpertId id) {
+  for (ReadRequest& request : requests_) request.urgent = request.urgent || id_of(request.tag) == id;
+  for (ReadRequest& request : later_) {
+    if (id_of(request.tag) != id) continue;
+    request.urgent = true;
+    hand_out(request);
+  }
+  std::erase_if(later_, [](const ReadRequest& request) { return request.urgent; });
+}
+
+/// What was hinted of a layer and is not wanted, now that it is known, is read no further.
+void StoreImpl::cancel_wrong_guesses(int32_t layer) {
+  std::vector<Load*> ended;
+  for (const auto& [id, load] : loads_) {
+    const bool is_wrong = load->is_prefetch && id.layer == layer && load->waiters.empty();
+    if (!is_wrong || drop_later(id) == 0) continue;
+    load->is_cancelled = true;
+    if (load->reads_left == 0 && !load->is_checking) ended.push_back(load.get());
+  }
+  for (Load* load : ended) end_cancelled(*load);
+}
+
+/// How many requests of a load were dropped, because they had not been handed out.
+size_t StoreImpl::drop_later(ExpertId id) {
+  const size_t dropped = std::erase_if(later_, [id](const ReadRequest& request) { return id_of(request.tag) == id; });
+  loads_.at(id)->reads_left -= static_cast<int>(dropped);
+  if (dropped > 0) count_reads(-static_cast<int>(dropped));
+  return dropped;
+}
+
+void StoreImpl::end_cancelled(Load& load) {
+  if (!load.waiters.empty()) {  // wanted after all: from the beginning
+    load.is_cancelled = false;
+    reread_.push_back(&load);
+    reader_->wake();
+    return;
+  }
+  for (const Load::Read& read : load.reads) counters_.bytes_wasted += read.has_arrived ? read.size_bytes : 0;
+  cache_.failed(load.slot);
+  end(load);
 }
 
 uint64_t StoreImpl::raw_bytes(ExpertId id) const {
@@ -168,16 +224,24 @@ void StoreImpl::put_reads(Load& load) {
   MORAINE_CHECK(!in_place || (extents.size() == 1 && extents[0].size_bytes == target.size()));
   load.failure.reset();
   load.reads_left = 0;
+  load.reads.clear();
+  const bool urgent = !load.waiters.empty();
   uint64_t position_bytes = 0;
   for (const Extent& extent : extents) {
     for (uint64_t done_bytes = 0; done_bytes < extent.size_bytes; done_bytes += kRequestBytes) {
       const uint64_t size_bytes = std::min(kRequestBytes, extent.size_bytes - done_bytes);
-      requests_.push_back({.tag = tag_of(load.id, load.reads_left),
-                           .file = extent.file,
-                           .offset = extent.offset + done_bytes,
-                           .destination = target.subspan(position_bytes, size_bytes),
-                           .urgent = !load.waiters.empty(),
-                           .again = load.was_reread});
+      const ReadRequest request = {.tag = tag_of(load.id, load.reads_left),
+                                   .file = extent.file,
+                                   .offset = extent.offset + done_bytes,
+                                   .destination = target.subspan(position_bytes, size_bytes),
+                                   .urgent = urgent,
+                                   .again = load.was_reread};
+      if (urgent) {
+        hand_out(request);
+      } else {
+        later_.push_back(request);
+      }
+      load.reads.push_back({.size_bytes = size_bytes});
       position_bytes += size_bytes;
       ++load.reads_left;
     }
@@ -185,7 +249,6 @@ void StoreImpl::put_reads(Load& load) {
   count_reads(load.reads_left);
   load.check.reset();
   if (in_place && source_->checksum(load.id)) load.check.emplace();
-  load.arrived.assign(static_cast<size_t>(load.reads_left), false);
   load.checked_reads = 0;
   if (load.reads_left > 0) return;
   // All extents are empty: what nothing makes is finished at once.
@@ -217,15 +280,22 @@ void StoreImpl::on_read(ReadCompletion& completion) {
   counters_.bytes_read += completion.bytes_read;
   if (load.is_prefetch) counters_.bytes_prefetched += completion.bytes_read;
   if (completion.failure && !load.failure) load.failure = std::move(completion.failure);
-  load.arrived[read_of(completion.tag)] = true;
+  Load::Read& read = load.reads[read_of(completion.tag)];
+  read.has_arrived = true;
+  handed_bytes_ -= read.size_bytes;
   --load.reads_left;
-  load.is_finishing = load.reads_left == 0 && !load.failure;
+  load.is_finishing = load.reads_left == 0 && !load.failure && !load.is_cancelled;
   if (load.is_checking) return;  // who checks it will see
+  if (load.reads_left == 0 && load.is_cancelled) {
+    end_cancelled(load);
+    return;
+  }
   if (load.reads_left == 0 && load.failure) {
     fail_read(load);
     return;
   }
-  const bool can_check = load.check && !load.failure && load.arrived[load.checked_reads];
+  const bool can_check =
+      load.check && !load.failure && !load.is_cancelled && load.reads[load.checked_reads].has_arrived;
   if (load.is_finishing || can_check) give_to_finish(load);
 }
 
@@ -237,6 +307,7 @@ void StoreImpl::fail_read(Load& load) {
 void StoreImpl::on_reader_broken(std::exception_ptr error) {
   broken_ = error;
   requests_.clear();
+  later_.clear();
   reread_.clear();
   demand_.clear();
   reads_in_flight_ = 0;
@@ -271,7 +342,9 @@ void StoreImpl::finish(std::unique_lock<std::mutex>& lock, Load& load) {
   if (load.is_abandoned) return;
   load.is_checking = false;
   if (load.reads_left > 0) return;  // on_read() goes on
-  if (load.failure) {
+  if (load.is_cancelled) {
+    end_cancelled(load);
+  } else if (load.failure) {
     fail_read(load);
   } else if (is_right) {
     succeed(load);
@@ -284,8 +357,8 @@ void StoreImpl::finish(std::unique_lock<std::mutex>& lock, Load& load) {
 bool StoreImpl::check_arrived(std::unique_lock<std::mutex>& lock, Load& load) {
   const std::span<const std::byte> record = arena_.slot(load.slot).first(source_->record_bytes(load.id));
   const auto can_go_on = [&load] {
-    return load.checked_reads < load.arrived.size() && load.arrived[load.checked_reads] && !load.failure &&
-           !load.is_abandoned;
+    return load.checked_reads < load.reads.size() && load.reads[load.checked_reads].has_arrived && !load.failure &&
+           !load.is_abandoned && !load.is_cancelled;
   };
   while (can_go_on()) {
     const size_t begin = load.checked_reads * kRequestBytes;
@@ -294,7 +367,7 @@ bool StoreImpl::check_arrived(std::unique_lock<std::mutex>& lock, Load& load) {
     lock.lock();
     ++load.checked_reads;
   }
-  return load.checked_reads == load.arrived.size() && load.check->digest() == source_->checksum(load.id);
+  return load.checked_reads == load.reads.size() && load.check->digest() == source_->checksum(load.id);
 }
 
 void StoreImpl::make_record(std::unique_lock<std::mutex>& lock, Load& load) {

@@ -51,6 +51,14 @@ TEST(Prefetcher, TakesAtMostHalfOfTheSlots) {
   EXPECT_EQ(prefetcher.dropped(), 4u);
 }
 
+TEST(Prefetcher, LeavesNoMoreOfManySlotsThanALayerNeeds) {
+  ExpertCache cache = cache_of(100);
+  fill(cache, 1);
+  Prefetcher prefetcher;
+  prefetcher.replace(layer(2, 100), cache);
+  EXPECT_EQ(prefetch_all(prefetcher, cache), layer(2, 100 - Prefetcher::kKeptSlots));
+}
+
 TEST(Prefetcher, PinnedSlotsShrinkItsShare) {
   ExpertCache cache = cache_of(8);
   fill(cache, 1);
