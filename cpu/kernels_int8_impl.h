@@ -181,29 +181,41 @@ struct ActivationColumns {
   }
 };
 
-/// sum[t] + Σ w·q over 32 columns. The rows' chains of products are interleaved: one alone is as slow as its latency.
-template <class V, class Format, int kRows>
-inline void add_codes(typename V::Int (&sum)[kRows], const typename V::Int (&operands)[kSteps],
-                      const IntegerScales<V, Format>& scales, int64_t block,
+/// sum[g][t] + Σ w·q over 32 columns. The chains of all groups and rows are interleaved: one alone is as slow as its
+/// latency, and so the groups share what is loaded of the activations.
+template <class V, class Format, int kGroups, int kRows>
+inline void add_codes(typename V::Int (&sum)[kGroups][kRows], const typename V::Int (&operands)[kGroups][kSteps],
+                      const IntegerScales<V, Format> (&scales)[kGroups], int64_t block,
                       const ActivationColumns (&x)[kRows]) noexcept {
   constexpr int64_t kDotSteps = kSteps / Format::kDots;
 #pragma GCC unroll 2
   for (int h = 0; h < Format::kDots; ++h) {
-    typename V::Int dot[kRows];
+    typename V::Int dot[kGroups][kRows];
 #pragma GCC unroll 8
-    for (int t = 0; t < kRows; ++t) dot[t] = V::set_int(0);
+    for (int64_t step = 0; step < kDotSteps; ++step) {
 #pragma GCC unroll 8
-    for (int64_t step = h * kDotSteps; step < (h + 1) * kDotSteps; ++step) {
+      for (int t = 0; t < kRows; ++t) {
+        const auto four = four_bytes<V>(x[t].four(block, h * kDotSteps + step));
 #pragma GCC unroll 8
-      for (int t = 0; t < kRows; ++t) dot[t] = V::dot4(dot[t], operands[step], four_bytes<V>(x[t].four(block, step)));
+        for (int g = 0; g < kGroups; ++g) {
+          dot[g][t] = V::dot4(step == 0 ? V::set_int(0) : dot[g][t], operands[g][h * kDotSteps + step], four);
+        }
+      }
     }
-    const auto scale = scales.scale_at(block, h);
 #pragma GCC unroll 8
-    for (int t = 0; t < kRows; ++t) sum[t] = V::add_int(sum[t], V::multiply_int32(dot[t], scale));
+    for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
+      for (int t = 0; t < kRows; ++t) {
+        sum[g][t] = V::add_int(sum[g][t], V::multiply_int32(dot[g][t], scales[g].scale_at(block, h)));
+      }
+    }
   }
-  const auto subtrahend = scales.subtrahend_at(block);
 #pragma GCC unroll 8
-  for (int t = 0; t < kRows; ++t) sum[t] = V::dot2(sum[t], subtrahend, four_bytes<V>(x[t].minus_sums + 2 * block));
+  for (int t = 0; t < kRows; ++t) {
+    const auto minus_sums = four_bytes<V>(x[t].minus_sums + 2 * block);
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; ++g) sum[g][t] = V::dot2(sum[g][t], scales[g].subtrahend_at(block), minus_sums);
+  }
 }
 
 /// `kGroups` groups side by side for `kRows` rows of activations, straight from the packed bytes, each read once and in
@@ -243,27 +255,26 @@ void stream_groups(const std::byte* data, const std::byte* next, int64_t group_b
       const int64_t tail = first + i + kTailAheadBlocks;
       const std::byte* tail_data = tail < blocks ? data : next;
       const int64_t tail_block = tail < blocks ? tail : tail - blocks;
+      typename V::Int operands[kGroups][kSteps];
 #pragma GCC unroll 8
       for (int g = 0; g < kGroups; ++g) {
         prefetch_block<V, Format>(ahead_data + g * group_bytes, ahead_block);
         prefetch_tail<V, Format>(tail_data + g * group_bytes, blocks, tail_block);
-        typename V::Int operands[kSteps];
-        Format::operands(codes + g * group_bytes + i * Format::kCodeBytes, chunk[g], i, operands);
+        Format::operands(codes + g * group_bytes + i * Format::kCodeBytes, chunk[g], i, operands[g]);
         if constexpr (Format::kSigned) {
           const auto scale = scales[g].scale_at(i, 0);
 #pragma GCC unroll 8
           for (int64_t step = 0; step < kSteps; ++step) {
-            const auto weights = scale_signed<V>(operands[step], scale);
+            const auto weights = scale_signed<V>(operands[g][step], scale);
 #pragma GCC unroll 8
             for (int t = 0; t < kRows; ++t) {
               sum[g][t] = V::dot2(sum[g][t], weights.even, four_bytes<V>(x[t].two(i, step, 0)));
               sum[g][t] = V::dot2(sum[g][t], weights.odd, four_bytes<V>(x[t].two(i, step, 1)));
             }
           }
-        } else {
-          add_codes<V, Format, kRows>(sum[g], operands, scales[g], i, x);
         }
       }
+      if constexpr (!Format::kSigned) add_codes<V, Format, kGroups, kRows>(sum, operands, scales, i, x);
     }
 #pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) {
