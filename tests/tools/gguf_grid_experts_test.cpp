@@ -171,7 +171,7 @@ class GgufGridExperts : public ::testing::TestWithParam<DType> {
     const auto engine = open_engine(options, console.console());
     runtime::Session session = engine->new_session();
     std::vector<int32_t> ids;
-    for (int32_t i = 0; i < 24; ++i) ids.push_back((i * 37 + 11) % kVocab);
+    for (int32_t i = 0; i < 24; ++i) ids.push_back(static_cast<int32_t>((i * 37 + 11) % kVocab));
     return testing::run_ids(engine->transformer(), session.cache(), ids, 5).logits;
   }
 
