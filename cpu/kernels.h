@@ -44,8 +44,8 @@ constexpr int64_t kInt8Columns = 256;
 constexpr int64_t kInt8TileRows = 16;
 
 /// Rows of activations as int8, x[i] ≈ scale · q[i] with one scale per kInt8Columns columns: a view of the memory that
-/// Int8RowBuffer (int8_rows.h) lays out. Tile i holds rows 16i … 16i + 15, h of them (the last tile: what is left), and
-/// has its numbers in this order:
+/// place_int8_rows() (quantized_rows.h) lays out. Tile i holds rows 16i … 16i + 15, h of them (the last tile: what is
+/// left), and has its numbers in this order:
 ///   q           [ceil(cols/256)][4][h][64] int8, −127 … 127, zero from column `cols` on
 ///   scales      [ceil(cols/256)][h] f32: max|x| / 127; 0 if all are zero, NaN if one is not finite
 ///   minus_sums  [ceil(cols/256)][h][16] int16: −Σ q of 16 columns each

@@ -7,8 +7,8 @@ namespace moraine::cpu {
 constexpr int kTileRows = 16;
 constexpr int kTileRowBytes = 64;
 
-/// Configures this thread's eight tiles, all of them whole: KernelTable::begin. Needs amx_usable(). Done
-/// per task: once per panel of weights it was 6 % of the time of 16 tokens.
+/// Configures this thread's eight tiles, all of them whole: KernelTable::begin. Needs amx_usable(). Done per
+/// task: once per panel of weights it was 6 % of the time of 16 tokens.
 void amx_begin() noexcept;
 /// KernelTable::end.
 void amx_end() noexcept;

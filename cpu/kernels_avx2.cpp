@@ -144,7 +144,7 @@ struct Avx2 {
 
   static constexpr int kStreamRows = 4;
   static constexpr int kPanelRows = 4;
-  static constexpr int panel_groups(int /*rows*/) { return 1; }
+  static constexpr int kPanelTileGroups = 1;
   static constexpr bool kHasLimbs = false;
   /// vpmaddubsw adds two products in 16 bits: at most 2 · 128 · 127, so nothing saturates.
   static __m256i dot4_half(__m256i sum, __m256i codes, __m256i x) {

@@ -105,7 +105,7 @@ struct Avx512 {
   /// Enough independent sums for two multiplications per cycle at latency 5, in the 32 registers.
   static constexpr int kStreamRows = 8;
   static constexpr int kPanelRows = 12;
-  static constexpr int panel_groups(int rows) { return rows <= 5 ? 4 : 2; }
+  static constexpr int kPanelTileGroups = 2;
   static constexpr bool kHasLimbs = true;
   static Int dot4(Int sum, Int codes, Int x) { return _mm512_dpbusd_epi32(sum, codes, x); }
   /// vpdpbusd wants one operand without sign: q + 128.

@@ -11,7 +11,7 @@
 // rounded), subtract_int16, even_bytes and even_halves(a, b): bytes or
 // 16-bit integers of a where their number is even, of b where it is odd; shift_left_int16<n>,
 // shift_right_arithmetic_int16<n>; kStreamRows: up to so many rows weights are used straight from memory; kPanelRows,
-// panel_groups(rows): the tile of sums that fits the registers.
+// kPanelTileGroups: the tile of sums that fits the registers.
 namespace moraine::cpu {
 namespace {
 
@@ -120,8 +120,8 @@ inline WeightQuads<V> scale_codes(typename V::Int codes, typename V::Int scale, 
 
 // ---- Few rows of activations: weights from memory -------------------------------------------------------------------
 
-/// How far ahead of its use each stream is prefetched, its trailing scales too, and how many groups are read side by
-/// side for up to 4 rows of activations (measured: docs/kernels.md). With more, memory is not the limit.
+/// How far ahead of its use each stream is prefetched, and its trailing scales; how many groups are read side by side
+/// for up to 4 rows of activations (measured: docs/kernels.md). With more, memory is not the limit.
 constexpr int64_t kPrefetchBytes = 3072;
 constexpr int64_t kTailAheadBlocks = 2 * kChunkBlocks;
 constexpr int kStreams = 2;
@@ -130,7 +130,7 @@ constexpr int kStreams = 2;
 template <class Format>
 constexpr int64_t kStreamBlockBytes = Format::kCodeBytes + Format::kHeaderBytes / kChunkBlocks;
 
-/// Brings block `block` of `blocks` of a group into the cache.
+/// Brings block `block` of a group into the cache.
 template <class V, class Format>
 inline void prefetch_block(const std::byte* group, int64_t block) noexcept {
   const std::byte* bytes = group + block * kStreamBlockBytes<Format>;
@@ -138,7 +138,8 @@ inline void prefetch_block(const std::byte* group, int64_t block) noexcept {
   for (int64_t line = 0; line < kStreamBlockBytes<Format>; line += 64) V::prefetch(bytes + line);
 }
 
-/// The same of the trailing scales, which are wanted for 256 columns at once: a line when its first block comes.
+/// Its trailing scales, of a group of `blocks`. They are wanted for 256 columns at once: a line when its first block
+/// comes.
 template <class V, class Format>
 inline void prefetch_tail(const std::byte* group, int64_t blocks, int64_t block) noexcept {
   if constexpr (Format::kTailBytes > 0) {
@@ -437,7 +438,7 @@ template <class V, int kRows>
 void int8_rows(const std::byte* panels, int64_t group_count, const Int8Rows& rows, int64_t row, int64_t row_count,
                int64_t group, float* acc, int64_t acc_stride) noexcept {
   if (row_count == kRows) {
-    int8_groups<V, V::panel_groups(kRows), kRows>(panels, 0, group_count, rows, row, group, acc, acc_stride);
+    int8_groups<V, V::kPanelTileGroups, kRows>(panels, 0, group_count, rows, row, group, acc, acc_stride);
   } else if constexpr (kRows > 1) {
     int8_rows<V, kRows - 1>(panels, group_count, rows, row, row_count, group, acc, acc_stride);
   }

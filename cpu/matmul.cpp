@@ -85,6 +85,13 @@ PackedGroup packed_group(const quant::PackedView& matrix, int64_t g) {
   return group;
 }
 
+PackedGroups packed_groups(const quant::PackedView& matrix, int64_t first_group, int64_t group_count) {
+  return {.data = packed_group(matrix, first_group).data,
+          .group_bytes = static_cast<int64_t>(quant::packed_group_bytes(matrix.type, matrix.cols)),
+          .group_count = group_count,
+          .cols = matrix.cols};
+}
+
 Panel decode_panel(const KernelTable& kernels, WorkerScratch& scratch, const quant::PackedView& matrix,
                    int64_t first_group, int64_t group_count, int64_t first_col, int64_t col_count) {
   if (matrix.type == quant::DType::kF32) {
@@ -176,12 +183,8 @@ const Int8Format* int8_format(const Workers& workers, const quant::PackedView& m
 void multiply_groups_int8(const KernelTable& kernels, const Int8Format& format, WorkerScratch& scratch,
                           const quant::PackedView& matrix, int64_t first_group, int64_t group_count, const Int8Rows& x,
                           float* acc, int64_t acc_stride, const std::byte* next) {
-  const auto group_bytes = static_cast<int64_t>(quant::packed_group_bytes(matrix.type, matrix.cols));
-  const PackedGroups groups{.data = matrix.data + first_group * group_bytes,
-                            .group_bytes = group_bytes,
-                            .group_count = group_count,
-                            .cols = matrix.cols,
-                            .next = next};
+  PackedGroups groups = packed_groups(matrix, first_group, group_count);
+  groups.next = next;
   if (format.stream != nullptr && x.count <= kernels.int8_stream_rows) {
     format.stream(groups, x, acc, acc_stride);
     return;
@@ -193,16 +196,17 @@ void multiply_groups_int8(const KernelTable& kernels, const Int8Format& format, 
   for (int64_t first = 0; first < group_count; first += kInt8PanelGroups) {
     const int64_t count = std::min(kInt8PanelGroups, group_count - first);
     for (int64_t columns = 0; columns < x.groups(); ++columns) {
-      const std::byte* group = groups.data + first * group_bytes;
+      const std::byte* group = groups.data + first * groups.group_bytes;
       const bool inside = columns + 1 < x.groups();
       const std::byte* ahead =
           inside ? group + (columns + 1) * format.column_bytes : groups.group_or_next(first + count);
       for (int64_t g = 0; g < count; ++g) {
-        unpack(group + g * group_bytes, matrix.cols, columns, ahead + g * group_bytes, panels + g * kInt8PanelBytes);
+        const int64_t at = g * groups.group_bytes;
+        unpack(group + at, matrix.cols, columns, ahead + at, panels + g * kInt8PanelBytes);
       }
       const int64_t half = format.column_bytes / 2;
-      kernels.int8_multiply(panels, count, x, columns, {.data = ahead + half, .stride = group_bytes, .bytes = half},
-                            acc + first * kLanes, acc_stride);
+      const PanelAhead rest{.data = ahead + half, .stride = groups.group_bytes, .bytes = half};
+      kernels.int8_multiply(panels, count, x, columns, rest, acc + first * kLanes, acc_stride);
     }
   }
 }

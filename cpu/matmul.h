@@ -20,6 +20,9 @@ constexpr int64_t kDenseTokens = 512;
 /// Group `g` of a packed matrix.
 PackedGroup packed_group(const quant::PackedView& matrix, int64_t g);
 
+/// Groups [first_group, +group_count) of a packed matrix in a block format.
+PackedGroups packed_groups(const quant::PackedView& matrix, int64_t first_group, int64_t group_count);
+
 /// Columns [first_col, first_col + col_count) of groups [first_group, +group_count) as f32: decoded into
 /// scratch.weights, or in place if the matrix is F32.
 Panel decode_panel(const KernelTable& kernels, WorkerScratch& scratch, const quant::PackedView& matrix,

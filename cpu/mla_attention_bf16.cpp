@@ -47,8 +47,10 @@ class Task {
   void add_latents(FlashBf16& rows, const FlashBf16Block& block, int64_t tokens);
   void prefetch_latents(int64_t first_position, int64_t part, int64_t parts) const;
   void unabsorb_head(FlashBf16& rows, int64_t head);
-  /// From a head's groups of kv_b_proj to the next head's.
-  int64_t head_bytes(const PackedGroups& groups) const { return shape_.kv_head_rows() / kLanes * groups.group_bytes; }
+  /// Where the group of kv_b_proj lies that is a head's rows behind group `g`.
+  const std::byte* next_head(int64_t g) const {
+    return packed_group(in_.kv_b_proj, g + shape_.kv_head_rows() / kLanes).data;
+  }
   Bf16Panel project(const GroupRange& range);
   void expand(const Bf16Panel& projection, const GroupRange& range, const FlashBf16Block& block, Bf16* keys,
               Bf16* values);
@@ -62,14 +64,6 @@ class Task {
   const LatentCache& cache_;
   int64_t visible_;  // tokens that the last row sees
 };
-
-PackedGroups groups_of(const quant::PackedView& matrix, int64_t first_group, int64_t group_count) {
-  const auto group_bytes = static_cast<int64_t>(quant::packed_group_bytes(matrix.type, matrix.cols));
-  return {.data = matrix.data + first_group * group_bytes,
-          .group_bytes = group_bytes,
-          .group_count = group_count,
-          .cols = matrix.cols};
-}
 
 /// Queries of a head: q_nope · W_UK | q_pe, the product with the transposed rows of kv_b_proj.
 void Task::absorb_head(FlashBf16& rows, int64_t head) {
@@ -86,9 +80,9 @@ void Task::absorb_head(FlashBf16& rows, int64_t head) {
     const float* from = in_.query(task_, t, head);
     std::copy_n(from, shape_.qk_nope_head_dim, q_nope + range.skipped_lanes);
     for (int64_t g = 0; g < range.group_count; g += kAbsorbGroups) {
-      PackedGroups groups =
-          groups_of(in_.kv_b_proj, range.first_group + g, std::min(kAbsorbGroups, range.group_count - g));
-      if (t + 1 == task_.row_count) groups.next = groups.data + head_bytes(groups);
+      const int64_t first = range.first_group + g;
+      PackedGroups groups = packed_groups(in_.kv_b_proj, first, std::min(kAbsorbGroups, range.group_count - g));
+      if (t + 1 == task_.row_count) groups.next = next_head(first);
       absorb(groups, q_nope + g * kLanes, room, g == 0 ? query : part);
       for (int64_t k = 0; g > 0 && k < rank; ++k) query[k] += part[k];
     }
@@ -139,9 +133,8 @@ void Task::unabsorb_head(FlashBf16& rows, int64_t head) {
     kernels_.quantize_activations(mixed, latents, t);
   }
   float* acc = scratch_.acc.get(task_.row_count * padded);  // [rows, padded]
-  const PackedGroups groups = groups_of(in_.kv_b_proj, range.first_group, range.group_count);
   multiply_groups_int8(kernels_, *int8_format(workers_, in_.kv_b_proj), scratch_, in_.kv_b_proj, range.first_group,
-                       range.group_count, latents, acc, padded, groups.data + head_bytes(groups));
+                       range.group_count, latents, acc, padded, next_head(range.first_group));
   for (int64_t t = 0; t < task_.row_count; ++t) {
     std::copy_n(acc + t * padded + range.skipped_lanes, shape_.v_head_dim, in_.output(task_, t, head));
   }
