@@ -21,8 +21,8 @@ class PackSource : public ExpertRecordSource {
   uint64_t record_bytes(ExpertId id) const override;
   std::vector<Extent> extents(ExpertId id) const override;
   bool reads_in_place() const override { return true; }
-  /// Throws quant::Error(kChecksum) naming layer, expert, file and offset.
   std::optional<uint64_t> checksum(ExpertId id) const override;
+  /// Throws quant::Error(kChecksum) naming layer, expert, file and offset.
   void finish(ExpertId id, std::span<const std::byte> raw, std::span<std::byte> record) const override;
 
   /// How the records of `layer` are laid out.

@@ -15,6 +15,7 @@
 #include "support/captured_console.h"
 #include "support/model_run.h"
 #include "support/random_matrix.h"
+#include "support/small_checkpoint.h"
 #include "support/small_tokenizer.h"
 #include "support/temp_dir.h"
 #include "tools/converter.h"
@@ -39,19 +40,19 @@ constexpr int64_t kVocab = 300;
 constexpr double kMostOfRange = 0.01;
 
 /// Widths that are multiples of 256, and every token takes all experts: nothing flips where numbers differ a little.
-constexpr const char* kConfig = R"({
-  "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "vocab_size": 300, "hidden_size": 256,
-  "intermediate_size": 256, "moe_intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 2,
-  "n_shared_experts": 1, "n_routed_experts": 4, "routed_scaling_factor": 2.5, "kv_lora_rank": 32, "q_lora_rank": 32,
-  "qk_rope_head_dim": 16, "v_head_dim": 32, "qk_nope_head_dim": 32, "topk_method": "noaux_tc", "n_group": 1,
-  "topk_group": 1, "num_experts_per_tok": 4, "first_k_dense_replace": 1, "norm_topk_prob": true,
-  "scoring_func": "sigmoid", "hidden_act": "silu", "max_position_embeddings": 64, "rms_norm_eps": 1e-6,
-  "rope_theta": 10000.0, "bos_token_id": 0, "eos_token_id": 1})";
+quant::Json wide_config() {
+  quant::Json config = testing::SmallCheckpoint().config;
+  config.update(quant::Json::parse(R"({
+    "vocab_size": 300, "hidden_size": 256, "intermediate_size": 256, "moe_intermediate_size": 256, "kv_lora_rank": 32,
+    "q_lora_rank": 32, "qk_rope_head_dim": 16, "v_head_dim": 32, "qk_nope_head_dim": 32, "n_group": 1,
+    "num_experts_per_tok": 4})"));
+  return config;
+}
 
 /// A directory with that config and random F32 weights.
 void write_model(const fs::path& directory) {
   fs::create_directory(directory);
-  std::ofstream(directory / "config.json") << kConfig;
+  std::ofstream(directory / "config.json") << wide_config().dump();
   std::ofstream(directory / "tokenizer.json")
       << testing::small_tokenizer_json(runtime::PreTokenizerKind::kDeepSeekV3).dump();
   const auto config = runtime::ModelConfig::from_directory(directory);
