@@ -111,6 +111,7 @@ TEST_F(FaultFile, LittleLockableMemoryAndFewFilesAreEnough) {
 }
 
 TEST_F(FaultFile, TooFewFilesForThePackAreACleanError) {
+  if (!fs::exists(shim())) GTEST_SKIP() << "UBSan opens a pipe to look at an exception, and reports what it cannot see";
   ProcessOptions options = answer();
   options.limits = {{RLIMIT_NOFILE, 14}};
   expect_clean_error(run_process(options), 5, {"Too many open files"});
