@@ -49,6 +49,7 @@ constexpr int64_t kInt8TileRows = 16;
 ///   q           [ceil(cols/256)][4][h][64] int8, −127 … 127, zero from column `cols` on
 ///   scales      [ceil(cols/256)][h] f32: max|x| / 127; 0 if all are zero, NaN if one is not finite
 ///   minus_sums  [ceil(cols/256)][h][16] int16: −Σ q of 16 columns each
+///   minus_block_sums  [ceil(cols/256)][h][8] int16: of 32 columns each
 ///   pairs       [ceil(cols/256)][4][h][2][16][2] int16: of every four columns 0 and 2, then 1 and 3; null if no kernel
 ///               asks for them (KernelTable::int8_limbs)
 struct Int8Rows {
@@ -57,6 +58,7 @@ struct Int8Rows {
   int8_t* q = nullptr;
   float* scales = nullptr;
   int16_t* minus_sums = nullptr;
+  int16_t* minus_block_sums = nullptr;
   int16_t* pairs = nullptr;
 
   /// Groups of kInt8Columns columns.
@@ -80,9 +82,13 @@ struct Int8Rows {
 /// Activations smaller than this are zero, if no larger one shares their scale.
 constexpr float kSmallestActivation = 0x1p-118f;
 
-/// 256 columns of 16 rows of weights as 16-bit integers and a scale, in the order that Int8Multiply of the same table
-/// wants: 8 KiB of integers, then 16 f32 scales.
-constexpr int64_t kInt8PanelBytes = 256 * kLanes * 2 + kLanes * 4;
+/// 256 columns of 16 rows of weights, in the order that Int8Multiply of the same table wants: 8 KiB of integers, 16 f32
+/// scales and, of formats with integer minima, 16 f32 scales of these and [4 pairs of blocks][16 rows][2] int16 minima.
+constexpr int64_t kPanelWeightBytes = kInt8Columns * kLanes * 2;
+constexpr int64_t kPanelD = kPanelWeightBytes;
+constexpr int64_t kPanelDmin = kPanelD + kLanes * 4;
+constexpr int64_t kPanelMinima = kPanelDmin + kLanes * 4;
+constexpr int64_t kInt8PanelBytes = kPanelMinima + kInt8Columns / kBlockColumns * kLanes * 2;
 /// Groups of rows that are unpacked at a time: with the activations of some tokens and the bytes that pass through they
 /// stay in L1.
 constexpr int64_t kInt8PanelGroups = 2;
@@ -97,12 +103,16 @@ constexpr int64_t kInt8PanelGroups = 2;
 ///              D = max|scale| · 128 / 32767,   w = round(q · round(scale · 32767 / max|scale|) / 128)
 /// so that weight ≈ D · w with |w| ≤ 32767. Their integer dot product with 256 activations is exact, and over these
 /// groups, ascending, acc = fma(f32(Σ w·q) · D, scale of the activations, acc).
-/// The matrix's scales are finite (checked when weights are loaded).
+/// Q4_K and Q5_K have scales and minima of 6 bits, which are used as they are: weight = d · scale · code − dmin ·
+/// minimum, both sums exact, acc = fma(fma(f32(Σ minimum · −q), dmin, f32(Σ scale · code · q) · d), scale of the
+/// activations, acc). The matrix's scales are finite (checked when weights are loaded).
 struct Int8Format {
   /// out[t][16g + lane] = the dot product of row 16g + lane with activations t, for all columns and all of `rows`.
   /// Reads weights once, from memory: for few rows. Null: unpacking is always faster.
   void (*stream)(const PackedGroups& groups, const Int8Rows& rows, float* out, int64_t out_stride) noexcept = nullptr;
 
+  /// Whether minima are summed apart from codes (KernelTable::int8_multiply_minima).
+  bool minima = false;
   /// Bytes of 256 columns of 16 rows, which follow one another from the group's start on, without what trails them.
   int64_t column_bytes = 0;
   /// Unpacks columns 256·group … of 16 rows into `panel` (kInt8PanelBytes, aligned to 64). Behind the last column of
@@ -207,6 +217,8 @@ struct KernelTable {
   /// Whether int8_multiply() wants panels of Int8Format::unpack_limbs, and no pairs; else of unpack, and pairs.
   bool int8_limbs = false;
   Int8Multiply int8_multiply = nullptr;
+  /// The same for the formats with Int8Format::minima.
+  Int8Multiply int8_multiply_minima = nullptr;
 
   /// x[cols] → row `row` of `rows`. For 256 columns, with m = max|x|: scale = m / 127, q = x · (127 / m) rounded half
   /// to even. If m < kSmallestActivation, where 127 / m could overflow, they count as zero; with a NaN or infinity

@@ -12,6 +12,7 @@ const KernelTable& amx_kernels() noexcept {
     kernels.end = amx_end;
     kernels.int8_limbs = true;
     kernels.int8_multiply = amx_int8_multiply;
+    kernels.int8_multiply_minima = amx_int8_multiply_minima;
     kernels.bf16.multiply = amx_bf16_multiply;
     return kernels;
   }();

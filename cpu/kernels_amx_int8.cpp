@@ -7,8 +7,9 @@
 #include "cpu/kernels_amx_tiles.h"
 
 // A 16-bit weight is 256 · its upper byte, signed, + its lower byte, unsigned: two products of bytes, whose sums are
-// put together when they leave the tiles, once per 256 columns. All tiles have 16 rows, as configuring them anew for a
-// shorter one takes longer: what lies behind its rows is multiplied too and not looked at.
+// put together when they leave the tiles, once per 256 columns. With integer scales (kMinima) it is 8 · its upper byte
+// + its lower byte, both unsigned. All tiles have 16 rows, as configuring them anew for a shorter one takes longer:
+// what lies behind its rows is multiplied too and not looked at.
 namespace moraine::cpu {
 namespace {
 
@@ -20,14 +21,16 @@ constexpr int64_t kSums = kTileRows * kLanes;
 
 /// Where the tiles of `rows` from `row` on have their numbers for a group of columns.
 struct TileInput {
-  const int8_t* q;        // [4][h][64]
-  const float* scales;    // [h]
-  int64_t row_count;      // h
-  int64_t quarter_bytes;  // from 64 columns to the next
+  const int8_t* q;                  // [4][h][64]
+  const float* scales;              // [h]
+  const int16_t* minus_block_sums;  // [h][8]
+  int64_t row_count;                // h
+  int64_t quarter_bytes;            // from 64 columns to the next
 
   TileInput(const Int8Rows& rows, int64_t row, int64_t group)
       : q(rows.q + rows.q_at(row, group, 0)),
         scales(rows.scales + rows.at(row, group)),
+        minus_block_sums(rows.minus_block_sums + 8 * rows.at(row, group)),
         row_count(rows.tile_rows(row)),
         quarter_bytes(row_count * kTileRowBytes) {}
 };
@@ -35,23 +38,35 @@ struct TileInput {
 /// Sums that left the tiles and are not yet added to acc: a product of 16 × 16.
 struct Pending {
   const int32_t* sums;  // [upper, lower][16][16]
-  const float* d;       // [16] of the weights
-  const float* scales;  // [row_count] of the activations
+  const std::byte* panel;
+  const TileInput* x;
   int64_t row_count;
   float* acc;
 };
 
 /// Adds a half, 0 or 1, of the rows.
+template <bool kMinima>
 inline void add_sums(const Pending& pending, int64_t half, int64_t acc_stride) noexcept {
   constexpr int64_t kHalf = kTileRows / 2;
-  const __m512 d = _mm512_load_ps(pending.d);
+  const __m512 d = _mm512_load_ps(pending.panel + kPanelD);
   const auto add_row = [&](int64_t i) {
     const int32_t* upper = pending.sums + i * kLanes;
-    const __m512i sum =
-        _mm512_add_epi32(_mm512_slli_epi32(_mm512_load_si512(upper), 8), _mm512_load_si512(upper + kSums));
+    const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(_mm512_load_si512(upper), kMinima ? 3 : 8),
+                                         _mm512_load_si512(upper + kSums));
     float* at = pending.acc + i * acc_stride;
-    const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), d);
-    _mm512_storeu_ps(at, _mm512_fmadd_ps(product, _mm512_set1_ps(pending.scales[i]), _mm512_loadu_ps(at)));
+    __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), d);
+    if constexpr (kMinima) {
+      __m512i minima_sum = _mm512_setzero_si512();
+#pragma GCC unroll 4
+      for (int64_t pair = 0; pair < 4; ++pair) {
+        int32_t two;
+        __builtin_memcpy(&two, pending.x->minus_block_sums + 8 * i + 2 * pair, 4);
+        minima_sum = _mm512_dpwssd_epi32(minima_sum, _mm512_load_si512(pending.panel + kPanelMinima + pair * 64),
+                                         _mm512_set1_epi32(two));
+      }
+      product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(minima_sum), _mm512_load_ps(pending.panel + kPanelDmin), product);
+    }
+    _mm512_storeu_ps(at, _mm512_fmadd_ps(product, _mm512_set1_ps(pending.x->scales[i]), _mm512_loadu_ps(at)));
   };
   const int64_t first = half * kHalf;
   if (pending.row_count >= first + kHalf) {
@@ -62,9 +77,17 @@ inline void add_sums(const Pending& pending, int64_t half, int64_t acc_stride) n
   }
 }
 
+// The product of upper bytes; a macro, since the compiler takes literal register numbers alone.
+#define MORAINE_MULTIPLY_UPPER(to, x, weights) \
+  if constexpr (kMinima) {                     \
+    _tile_dpbsud(to, x, weights);              \
+  } else {                                     \
+    _tile_dpbssd(to, x, weights);              \
+  }
+
 /// kTiles tiles of activations (registers 0, 1) times kGroups groups of weights, two products of 16 × 16 in all: sums
 /// in registers 4 … 7, then in `sums`. between(quarter) is called between products, which go on meanwhile.
-template <int kTiles, int kGroups, class Between>
+template <bool kMinima, int kTiles, int kGroups, class Between>
 inline void multiply_two(const TileInput (&x)[2], const std::byte* panel, int32_t* sums, Between between) noexcept {
   static_assert(kTiles * kGroups == 2);
   _tile_zero(4);
@@ -76,16 +99,16 @@ inline void multiply_two(const TileInput (&x)[2], const std::byte* panel, int32_
     const std::byte* weights = panel + quarter * kTileBytes;
     _tile_loadd(0, x[0].q + quarter * x[0].quarter_bytes, kTileRowBytes);
     _tile_loadd(2, weights, kTileRowBytes);
-    _tile_dpbssd(4, 0, 2);
+    MORAINE_MULTIPLY_UPPER(4, 0, 2)
     _tile_loadd(3, weights + kLimbBytes, kTileRowBytes);
     _tile_dpbsud(5, 0, 3);
     if constexpr (kTiles == 2) {
       _tile_loadd(1, x[1].q + quarter * x[1].quarter_bytes, kTileRowBytes);
-      _tile_dpbssd(6, 1, 2);
+      MORAINE_MULTIPLY_UPPER(6, 1, 2)
       _tile_dpbsud(7, 1, 3);
     } else {
       _tile_loadd(1, weights + kInt8PanelBytes, kTileRowBytes);
-      _tile_dpbssd(6, 0, 1);
+      MORAINE_MULTIPLY_UPPER(6, 0, 1)
       _tile_loadd(2, weights + kInt8PanelBytes + kLimbBytes, kTileRowBytes);
       _tile_dpbsud(7, 0, 2);
     }
@@ -107,7 +130,7 @@ inline void prefetch_part(const PanelAhead& ahead, int64_t g, int64_t part, int6
 
 /// All groups of the panels with kTiles tiles of activations from `row` on, which stay in L1 meanwhile. The sums of two
 /// products of 16 × 16 are added while the next two are computed.
-template <int kTiles>
+template <bool kMinima, int kTiles>
 void multiply_tiles(const std::byte* panels, int64_t group_count, const Int8Rows& rows, int64_t row, int64_t group,
                     const PanelAhead& ahead, float* acc, int64_t acc_stride) noexcept {
   constexpr int64_t kGroups = 2 / kTiles;
@@ -117,11 +140,11 @@ void multiply_tiles(const std::byte* panels, int64_t group_count, const Int8Rows
   const int64_t pairs = (rows.count + kTileRows - 1) / kTileRows / 2, pass = row / kTileRows / 2;
   const int64_t passes = std::max<int64_t>(1, pairs);
   Pending pending[2] = {};
-  const auto add = [&](int64_t quarter) { add_sums(pending[quarter / 2], quarter % 2, acc_stride); };
+  const auto add = [&](int64_t quarter) { add_sums<kMinima>(pending[quarter / 2], quarter % 2, acc_stride); };
   for (int64_t g = 0; g < group_count; g += kGroups) {
     const std::byte* panel = panels + g * kInt8PanelBytes;
     int32_t* to = sums[g / kGroups % 2];
-    multiply_two<kTiles, kGroups>(x, panel, to, [&](int64_t quarter) {
+    multiply_two<kMinima, kTiles, kGroups>(x, panel, to, [&](int64_t quarter) {
       for (int64_t i = g; i < std::min(g + kGroups, group_count); ++i) {
         if (pass < passes) prefetch_part(ahead, i, 4 * pass + quarter, 4 * passes);
       }
@@ -130,8 +153,8 @@ void multiply_tiles(const std::byte* panels, int64_t group_count, const Int8Rows
     for (int64_t i = 0; i < 2; ++i) {
       const int64_t tile = kTiles == 2 ? i : 0, of = kTiles == 2 ? 0 : i;  // the group of the step
       pending[i] = {.sums = to + i * 2 * kSums,
-                    .d = reinterpret_cast<const float*>(panel + of * kInt8PanelBytes + 2 * kLimbBytes),
-                    .scales = x[tile].scales,
+                    .panel = panel + of * kInt8PanelBytes,
+                    .x = &x[tile],
                     .row_count = g + of < group_count ? x[tile].row_count : 0,
                     .acc = acc + (row + tile * kTileRows) * acc_stride + (g + of) * kLanes};
     }
@@ -139,16 +162,29 @@ void multiply_tiles(const std::byte* panels, int64_t group_count, const Int8Rows
   for (int64_t quarter = 0; quarter < 4; ++quarter) add(quarter);
 }
 
+template <bool kMinima>
+void multiply(const std::byte* panels, int64_t group_count, const Int8Rows& rows, int64_t group,
+              const PanelAhead& ahead, float* acc, int64_t acc_stride) noexcept {
+  const int64_t tile_count = (rows.count + kTileRows - 1) / kTileRows;
+  int64_t tile = 0;
+  for (; tile + 2 <= tile_count; tile += 2) {
+    multiply_tiles<kMinima, 2>(panels, group_count, rows, tile * kTileRows, group, ahead, acc, acc_stride);
+  }
+  if (tile < tile_count) {
+    multiply_tiles<kMinima, 1>(panels, group_count, rows, tile * kTileRows, group, ahead, acc, acc_stride);
+  }
+}
+
 }  // namespace
 
 void amx_int8_multiply(const std::byte* panels, int64_t group_count, const Int8Rows& rows, int64_t group,
                        const PanelAhead& ahead, float* acc, int64_t acc_stride) noexcept {
-  const int64_t tile_count = (rows.count + kTileRows - 1) / kTileRows;
-  int64_t tile = 0;
-  for (; tile + 2 <= tile_count; tile += 2) {
-    multiply_tiles<2>(panels, group_count, rows, tile * kTileRows, group, ahead, acc, acc_stride);
-  }
-  if (tile < tile_count) multiply_tiles<1>(panels, group_count, rows, tile * kTileRows, group, ahead, acc, acc_stride);
+  multiply<false>(panels, group_count, rows, group, ahead, acc, acc_stride);
+}
+
+void amx_int8_multiply_minima(const std::byte* panels, int64_t group_count, const Int8Rows& rows, int64_t group,
+                              const PanelAhead& ahead, float* acc, int64_t acc_stride) noexcept {
+  multiply<true>(panels, group_count, rows, group, ahead, acc, acc_stride);
 }
 
 }  // namespace moraine::cpu

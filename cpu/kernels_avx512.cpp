@@ -92,7 +92,6 @@ struct Avx512 {
   static Int set_int(int32_t value) { return _mm512_set1_epi32(value); }
   static Int to_int(Reg a) { return _mm512_cvtps_epi32(a); }
   static Int max_int(Int a, Int b) { return _mm512_max_epi32(a, b); }
-  static Int max_u8(Int a, Int b) { return _mm512_max_epu8(a, b); }
   static Int add_int(Int a, Int b) { return _mm512_add_epi32(a, b); }
   static int32_t largest(Int a) { return _mm512_reduce_max_epi32(a); }
   static int32_t sum(Int a) { return _mm512_reduce_add_epi32(a); }

@@ -126,16 +126,16 @@ inline void pair_operands(const std::byte* twos, typename V::Int (&out)[kSteps])
 
 // ---- The formats ----------------------------------------------------------------------------------------------------
 // What differs between them: where 32 columns of a group lie, their scales and their operands. open_chunk() reads what
-// 256 columns have in common. kIntegerMaxima: maxima() finds the largest scales without making them. kStreamed: few
-// tokens take the weights as they come from memory. kTailBytes: of the f16 numbers behind all codes of a group, per 32
-// columns.
+// 256 columns have in common. kIntegerScales: integer_scale(), minima() and the chunk's d and dmin are used as they
+// are. kStreamed: few tokens take the weights as they come from memory. kTailBytes: of the f16 numbers behind all codes
+// of a group, per 32 columns.
 
 /// Formats of 32 columns: kCodeBytes of codes per block, then per block the f16 numbers of 16 rows: d, or d and m.
 template <class V, class Multiply, int64_t kBytes>
 struct SmallBlocks : Multiply {
   using Reg = typename V::Reg;
   using Int = typename V::Int;
-  static constexpr bool kIntegerMaxima = false;
+  static constexpr bool kIntegerScales = false;
   static constexpr bool kStreamed = true;
   static constexpr int64_t kHeaderBytes = 0;
   static constexpr int64_t kCodeBytes = kBytes * kLanes;
@@ -239,7 +239,7 @@ struct FormatIQ4_NL : SmallBlocks<V, SignedBytes<V>, 16> {
 /// Formats of 256 columns: super-blocks of a header and 8 blocks of codes.
 template <class V, class Multiply, int64_t kHeader, int64_t kBytes>
 struct SuperBlocks : Multiply {
-  static constexpr bool kIntegerMaxima = false;
+  static constexpr bool kIntegerScales = false;
   static constexpr bool kStreamed = true;
   static constexpr int64_t kHeaderBytes = kHeader * kLanes;
   static constexpr int64_t kCodeBytes = kBytes * kLanes;
@@ -265,7 +265,7 @@ struct ScaleMinBlocks : SuperBlocks<V, Codes<V, 1, 1, 0, kLargestCode>, 16, kByt
   using Base = SuperBlocks<V, Codes<V, 1, 1, 0, kLargestCode>, 16, kBytes>;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
-  static constexpr bool kIntegerMaxima = true;
+  static constexpr bool kIntegerScales = true;
   struct ChunkScales {
     Reg d, dmin;
     alignas(64) std::byte bits[16 * kLanes];  // [8 scales, 8 minima][16 rows], 6 bits each
@@ -291,18 +291,11 @@ struct ScaleMinBlocks : SuperBlocks<V, Codes<V, 1, 1, 0, kLargestCode>, 16, kByt
     const Reg minimum = V::mul(chunk.dmin, V::to_float(V::load_u8(chunk.bits + (8 + i) * kLanes)));
     return {{scale}, {V::negate(minimum)}};
   }
-  /// The largest magnitudes of scales and minima. Rounding keeps order, so d · (the largest factor) is the largest
-  /// product to the bit.
-  static void maxima(const ChunkScales& chunk, Reg& scale, Reg& minimum) {
-    const auto largest = [&](int64_t first) {
-      alignas(64) std::byte pairs[4 * kLanes];  // [4][16 rows]: of blocks i and i + 4
-      const std::byte* bits = chunk.bits + first * kLanes;
-      V::store_int(pairs, V::max_u8(V::load_int(bits), V::load_int(bits + 4 * kLanes)));
-      const Int low = V::max_int(V::load_u8(pairs), V::load_u8(pairs + kLanes));
-      return V::to_float(V::max_int(low, V::max_int(V::load_u8(pairs + 2 * kLanes), V::load_u8(pairs + 3 * kLanes))));
-    };
-    scale = V::mul(magnitude<V>(chunk.d), largest(0));
-    minimum = V::mul(magnitude<V>(chunk.dmin), largest(8));
+  static Int integer_scale(const ChunkScales& chunk, int64_t i) { return V::load_u8(chunk.bits + i * kLanes); }
+  /// Minima of blocks 2·pair and 2·pair + 1 in the halves of a lane.
+  static Int minima(const ChunkScales& chunk, int64_t pair) {
+    const std::byte* first = chunk.bits + (8 + 2 * pair) * kLanes;
+    return V::bit_or(V::load_u8(first), V::template shift_left<16>(V::load_u8(first + kLanes)));
   }
 };
 
@@ -476,7 +469,7 @@ struct FormatIQ4_XS : SuperBlocks<V, SignedBytes<V>, 8, 16> {
 template <class V, class Block>
 struct GridBlocks : std::conditional_t<quant::kHasSixteenScales<Block>, Codes<V, 2, 0, 64, 64>, SignedBytes<V>> {
   using Base = std::conditional_t<quant::kHasSixteenScales<Block>, Codes<V, 2, 0, 64, 64>, SignedBytes<V>>;
-  static constexpr bool kIntegerMaxima = false;
+  static constexpr bool kIntegerScales = false;
   using Reg = typename V::Reg;
   using Int = typename V::Int;
   static constexpr bool kStreamed = false;

@@ -3,7 +3,7 @@
 #include "cpu/kernels_int8_formats.h"
 
 // The int8 kernels, written once over `V` as in kernels_impl.h (which says what V provides and why everything here is
-// in an anonymous namespace). Additionally V has: set_int to_int max_int max_u8 add_int largest sum store_int
+// in an anonymous namespace). Additionally V has: set_int to_int max_int add_int largest sum store_int
 // store_int8 prefetch where_less; dot4(sum, codes, x): sum + Σ of 4 products of bytes per lane, codes 0 … 127;
 // dot4_signed: codes −128 … 127, of which kSignedOffset · Σ x must be subtracted; dot2: of 2 products of 16-bit
 // integers; flip_signs: bytes
@@ -16,6 +16,14 @@ namespace moraine::cpu {
 namespace {
 
 // ---- Weights as integers (Int8Format) -------------------------------------------------------------------------------
+
+/// Four activations in every lane.
+template <class V>
+inline typename V::Int four_bytes(const void* from) noexcept {
+  int32_t four;
+  __builtin_memcpy(&four, from, 4);
+  return V::set_int(four);
+}
 
 constexpr float kWeightRange = 32730.0f;  // of codes: leaves room for what rounding adds
 
@@ -47,16 +55,12 @@ struct IntegerScales {
     typename Format::Scales rows[kChunkBlocks];
     for (int64_t i = 0; i < count; ++i) rows[i] = Format::scales(chunk, i);
     auto largest = V::zero(), largest_minimum = V::zero();
-    if constexpr (Format::kIntegerMaxima) {
-      Format::maxima(chunk, largest, largest_minimum);
-    } else {
-      for (int64_t i = 0; i < count; ++i) {
+    for (int64_t i = 0; i < count; ++i) {
 #pragma GCC unroll 2
-        for (int h = 0; h < Format::kDots; ++h) largest = V::max(largest, magnitude<V>(rows[i].scale[h]));
+      for (int h = 0; h < Format::kDots; ++h) largest = V::max(largest, magnitude<V>(rows[i].scale[h]));
 #pragma GCC unroll 2
-        for (int m = 0; m < Format::kMinima; ++m) {
-          largest_minimum = V::max(largest_minimum, magnitude<V>(rows[i].minus_minimum[m]));
-        }
+      for (int m = 0; m < Format::kMinima; ++m) {
+        largest_minimum = V::max(largest_minimum, magnitude<V>(rows[i].minus_minimum[m]));
       }
     }
     if constexpr (Format::kSigned) {
@@ -95,6 +99,33 @@ struct IntegerScales {
     return V::load_int(subtrahend + block * 64);
   }
 };
+
+/// The formats that have integer scales: nothing is to be made.
+template <class V, class Format>
+requires(Format::kIntegerScales) struct IntegerScales<V, Format> {
+  typename V::Reg d, dmin;
+  const typename Format::ChunkScales* chunk;
+
+  void derive(const typename Format::ChunkScales& of, int64_t /*count*/) noexcept {
+    d = of.d;
+    dmin = of.dmin;
+    chunk = &of;
+  }
+  typename V::Int scale_at(int64_t block, int /*h*/) const { return Format::integer_scale(*chunk, block); }
+  /// Of blocks 2·pair and 2·pair + 1.
+  typename V::Int minima_at(int64_t pair) const { return Format::minima(*chunk, pair); }
+};
+
+/// Σ of minima times −Σ of activations. minima(pair): those of two blocks.
+template <class V, class Minima>
+inline typename V::Int minima_sum(Minima minima, const int16_t* minus_block_sums) noexcept {
+  auto sum = V::set_int(0);
+#pragma GCC unroll 4
+  for (int64_t pair = 0; pair < kChunkBlocks / 2; ++pair) {
+    sum = V::dot2(sum, minima(pair), four_bytes<V>(minus_block_sums + 2 * pair));
+  }
+  return sum;
+}
 
 /// Four columns of 16 rows: columns 0 and 2 in the halves of `even`'s lanes, 1 and 3 in those of `odd`'s.
 template <class V>
@@ -148,20 +179,13 @@ inline void prefetch_tail(const std::byte* group, int64_t blocks, int64_t block)
   }
 }
 
-/// Four activations in every lane.
-template <class V>
-inline typename V::Int four_bytes(const void* from) noexcept {
-  int32_t four;
-  __builtin_memcpy(&four, from, 4);
-  return V::set_int(four);
-}
-
 /// What a row of activations has of 256 columns.
 struct ActivationColumns {
   const int8_t* q;
   const int16_t* pairs;
   int64_t quarter_stride;  // from 64 columns to the next
   const int16_t* minus_sums;
+  const int16_t* minus_block_sums;
   float scale;
 
   ActivationColumns() = default;
@@ -170,6 +194,7 @@ struct ActivationColumns {
         pairs(rows.pairs == nullptr ? nullptr : rows.pairs + rows.q_at(row, group, 0)),
         quarter_stride(rows.tile_rows(row) * 64),
         minus_sums(rows.minus_sums + 16 * rows.at(row, group)),
+        minus_block_sums(rows.minus_block_sums + 8 * rows.at(row, group)),
         scale(rows.scales[rows.at(row, group)]) {}
 
   /// Columns 32·block + 4·step ….
@@ -211,11 +236,13 @@ inline void add_codes(typename V::Int (&sum)[kGroups][kRows], const typename V::
       }
     }
   }
+  if constexpr (!Format::kIntegerScales) {
 #pragma GCC unroll 8
-  for (int t = 0; t < kRows; ++t) {
-    const auto minus_sums = four_bytes<V>(x[t].minus_sums + 2 * block);
+    for (int t = 0; t < kRows; ++t) {
+      const auto minus_sums = four_bytes<V>(x[t].minus_sums + 2 * block);
 #pragma GCC unroll 8
-    for (int g = 0; g < kGroups; ++g) sum[g][t] = V::dot2(sum[g][t], scales[g].subtrahend_at(block), minus_sums);
+      for (int g = 0; g < kGroups; ++g) sum[g][t] = V::dot2(sum[g][t], scales[g].subtrahend_at(block), minus_sums);
+    }
   }
 }
 
@@ -281,7 +308,12 @@ void stream_groups(const std::byte* data, const std::byte* next, int64_t group_b
     for (int g = 0; g < kGroups; ++g) {
 #pragma GCC unroll 8
       for (int t = 0; t < kRows; ++t) {
-        total[g][t] = V::fma(V::mul(V::to_float(sum[g][t]), scales[g].d), V::set(x[t].scale), total[g][t]);
+        auto product = V::mul(V::to_float(sum[g][t]), scales[g].d);
+        if constexpr (Format::kIntegerScales) {
+          const auto minima = [&](int64_t pair) { return scales[g].minima_at(pair); };
+          product = V::fma(V::to_float(minima_sum<V>(minima, x[t].minus_block_sums)), scales[g].dmin, product);
+        }
+        total[g][t] = V::fma(product, V::set(x[t].scale), total[g][t]);
       }
     }
   }
@@ -319,10 +351,8 @@ void stream_rows(const PackedGroups& groups, const Int8Rows& rows, float* out, i
 
 // ---- Many rows of activations: weights unpacked ---------------------------------------------------------------------
 // A panel has, per four columns, the 16-bit weights of WeightQuads in 128 bytes; for matrix units their upper bytes
-// (signed) as [4][16 k][16 rows][4] and then their lower bytes (unsigned) in the same order.
-
-constexpr int64_t kPanelWeightBytes = kInt8Columns * kLanes * 2;
-static_assert(kInt8PanelBytes == kPanelWeightBytes + kLanes * 4);
+// (signed) as [4][16 k][16 rows][4] and then their lower bytes (unsigned) in the same order. If scales are integers,
+// the upper bytes are codes times a scale's upper bits, the lower ones codes times its lower three, both unsigned.
 
 template <class V, bool kLimbs>
 inline void store_quads(const WeightQuads<V>& weights, std::byte* panel, int64_t quad) noexcept {
@@ -334,6 +364,28 @@ inline void store_quads(const WeightQuads<V>& weights, std::byte* panel, int64_t
   } else {
     V::store_int(panel + quad * 128, weights.even);
     V::store_int(panel + quad * 128 + 64, weights.odd);
+  }
+}
+
+/// A block of codes times integer scales.
+template <class V, bool kLimbs>
+inline void store_codes(const typename V::Int (&operands)[kSteps], typename V::Int scale, std::byte* panel,
+                        int64_t block) noexcept {
+  if constexpr (kLimbs) {
+    // Two bytes at a time: no product is larger than 7 · 31.
+    const auto upper = both_halves<V>(V::template shift_right<3>(scale)), lower = both_halves<V>(V::bit_and(scale, 7));
+#pragma GCC unroll 8
+    for (int64_t step = 0; step < kSteps; ++step) {
+      std::byte* at = panel + (block * kSteps + step) * 64;
+      V::store_int(at, V::multiply_int16(operands[step], upper));
+      V::store_int(at + kPanelWeightBytes / 2, V::multiply_int16(operands[step], lower));
+    }
+  } else {
+    const auto both = both_halves<V>(scale);
+#pragma GCC unroll 8
+    for (int64_t step = 0; step < kSteps; ++step) {
+      store_quads<V, false>(scale_codes<V>(operands[step], both, V::set_int(0)), panel, block * kSteps + step);
+    }
   }
 }
 
@@ -359,6 +411,8 @@ void int8_unpack(const std::byte* data, int64_t cols, int64_t group, const std::
       for (int64_t step = 0; step < kSteps; ++step) {
         store_quads<V, kLimbs>(scale_signed<V>(operands[step], scale), panel, i * kSteps + step);
       }
+    } else if constexpr (Format::kIntegerScales) {
+      store_codes<V, kLimbs>(operands, scales.scale_at(i, 0), panel, i);
     } else {
       const auto subtrahend = scales.subtrahend_at(i);
 #pragma GCC unroll 2
@@ -372,12 +426,19 @@ void int8_unpack(const std::byte* data, int64_t cols, int64_t group, const std::
       }
     }
   }
-  V::store(reinterpret_cast<float*>(panel + kPanelWeightBytes), scales.d);
+  V::store(reinterpret_cast<float*>(panel + kPanelD), scales.d);
+  if constexpr (Format::kIntegerScales) {
+    V::store(reinterpret_cast<float*>(panel + kPanelDmin), scales.dmin);
+#pragma GCC unroll 4
+    for (int64_t pair = 0; pair < kChunkBlocks / 2; ++pair) {
+      V::store_int(panel + kPanelMinima + pair * 64, scales.minima_at(pair));
+    }
+  }
 }
 
 /// kGroups × kRows sums in registers.
-template <class V, int kGroups, int kRows>
-void int8_tile(const std::byte* panel, const Int8Rows& rows, int64_t row, int64_t group, float* acc,
+template <class V, bool kMinima, int kGroups, int kRows>
+void int8_tile(const std::byte* panels, const Int8Rows& rows, int64_t row, int64_t group, float* acc,
                int64_t acc_stride) noexcept {
   ActivationColumns x[kRows];
   typename V::Int sum[kGroups][kRows];
@@ -397,7 +458,7 @@ void int8_tile(const std::byte* panel, const Int8Rows& rows, int64_t row, int64_
         typename V::Int weights[kGroups];
 #pragma GCC unroll 8
         for (int g = 0; g < kGroups; ++g) {
-          weights[g] = V::load_int(panel + g * kInt8PanelBytes + (block * kSteps + step) * 128 + odd * 64);
+          weights[g] = V::load_int(panels + g * kInt8PanelBytes + (block * kSteps + step) * 128 + odd * 64);
         }
 #pragma GCC unroll 8
         for (int t = 0; t < kRows; ++t) {
@@ -410,42 +471,49 @@ void int8_tile(const std::byte* panel, const Int8Rows& rows, int64_t row, int64_
   }
 #pragma GCC unroll 8
   for (int g = 0; g < kGroups; ++g) {
-    const auto d = V::load(reinterpret_cast<const float*>(panel + g * kInt8PanelBytes + kPanelWeightBytes));
+    const std::byte* of_group = panels + g * kInt8PanelBytes;
+    const auto d = V::load(reinterpret_cast<const float*>(of_group + kPanelD));
 #pragma GCC unroll 8
     for (int t = 0; t < kRows; ++t) {
       float* at = acc + t * acc_stride + g * kLanes;
-      V::store(at, V::fma(V::mul(V::to_float(sum[g][t]), d), V::set(x[t].scale), V::load(at)));
+      auto product = V::mul(V::to_float(sum[g][t]), d);
+      if constexpr (kMinima) {
+        const auto minima = [&](int64_t pair) { return V::load_int(of_group + kPanelMinima + pair * 64); };
+        const auto dmin = V::load(reinterpret_cast<const float*>(of_group + kPanelDmin));
+        product = V::fma(V::to_float(minima_sum<V>(minima, x[t].minus_block_sums)), dmin, product);
+      }
+      V::store(at, V::fma(product, V::set(x[t].scale), V::load(at)));
     }
   }
 }
 
 /// All groups of a panel for `kRows` rows, `kGroups` at a time, the rest by halves.
-template <class V, int kGroups, int kRows>
+template <class V, bool kMinima, int kGroups, int kRows>
 void int8_groups(const std::byte* panels, int64_t g, int64_t group_count, const Int8Rows& rows, int64_t row,
                  int64_t group, float* acc, int64_t acc_stride) noexcept {
   for (; g + kGroups <= group_count; g += kGroups) {
-    int8_tile<V, kGroups, kRows>(panels + g * kInt8PanelBytes, rows, row, group, acc + g * kLanes, acc_stride);
+    int8_tile<V, kMinima, kGroups, kRows>(panels + g * kInt8PanelBytes, rows, row, group, acc + g * kLanes, acc_stride);
   }
   if constexpr (kGroups > 1) {
     if (g < group_count) {
-      int8_groups<V, kGroups / 2, kRows>(panels, g, group_count, rows, row, group, acc, acc_stride);
+      int8_groups<V, kMinima, kGroups / 2, kRows>(panels, g, group_count, rows, row, group, acc, acc_stride);
     }
   }
 }
 
 /// Chooses the tile for `row_count` ≤ kRows.
-template <class V, int kRows>
+template <class V, bool kMinima, int kRows>
 void int8_rows(const std::byte* panels, int64_t group_count, const Int8Rows& rows, int64_t row, int64_t row_count,
                int64_t group, float* acc, int64_t acc_stride) noexcept {
   if (row_count == kRows) {
-    int8_groups<V, V::kPanelTileGroups, kRows>(panels, 0, group_count, rows, row, group, acc, acc_stride);
+    int8_groups<V, kMinima, V::kPanelTileGroups, kRows>(panels, 0, group_count, rows, row, group, acc, acc_stride);
   } else if constexpr (kRows > 1) {
-    int8_rows<V, kRows - 1>(panels, group_count, rows, row, row_count, group, acc, acc_stride);
+    int8_rows<V, kMinima, kRows - 1>(panels, group_count, rows, row, row_count, group, acc, acc_stride);
   }
 }
 
 /// Int8Multiply, in tiles of sizes that differ by at most 1.
-template <class V>
+template <class V, bool kMinima>
 void int8_multiply(const std::byte* panels, int64_t group_count, const Int8Rows& rows, int64_t group,
                    const PanelAhead& ahead, float* acc, int64_t acc_stride) noexcept {
   const int64_t tiles = (rows.count + V::kPanelRows - 1) / V::kPanelRows;
@@ -456,7 +524,8 @@ void int8_multiply(const std::byte* panels, int64_t group_count, const Int8Rows&
         V::prefetch(ahead.data + g * ahead.stride + at);
       }
     }
-    int8_rows<V, V::kPanelRows>(panels, group_count, rows, row, end - row, group, acc + row * acc_stride, acc_stride);
+    int8_rows<V, kMinima, V::kPanelRows>(panels, group_count, rows, row, end - row, group, acc + row * acc_stride,
+                                         acc_stride);
   }
 }
 
@@ -465,6 +534,7 @@ constexpr Int8Format int8_format() {
   Int8Format format;
   if constexpr (Format::kStreamed) format.stream = stream_rows<V, Format, V::kStreamRows>;
   format.column_bytes = kChunkBlocks * kStreamBlockBytes<Format>;
+  format.minima = Format::kIntegerScales;
   format.unpack = int8_unpack<V, Format, false>;
   if constexpr (V::kHasLimbs) format.unpack_limbs = int8_unpack<V, Format, true>;
   return format;
@@ -514,6 +584,9 @@ void quantize_activations(const float* x, const Int8Rows& rows, int64_t row) noe
       store_quarter<V>(q, rows.q + at, rows.minus_sums + 16 * rows.at(row, group) + 4 * quarter,
                        rows.pairs == nullptr ? nullptr : rows.pairs + at);
     }
+    const int16_t* sums = rows.minus_sums + 16 * rows.at(row, group);
+    int16_t* block_sums = rows.minus_block_sums + 8 * rows.at(row, group);
+    for (int64_t i = 0; i < 8; ++i) block_sums[i] = static_cast<int16_t>(sums[2 * i] + sums[2 * i + 1]);
   }
 }
 

@@ -148,17 +148,34 @@ constexpr int kLargest<quant::BlockQ4_1> = 15;
 template <>
 constexpr int kLargest<quant::BlockQ5_1> = 31;
 template <>
-constexpr int kLargest<quant::BlockQ4_K> = 15;
-template <>
-constexpr int kLargest<quant::BlockQ5_K> = 31;
-template <>
 constexpr int kLargest<quant::BlockQ2_K> = 45;
 
-/// 256 weights of a row as 16-bit integers: weight ≈ d · w.
+/// The formats whose scales and minima are integers.
+template <class Block>
+constexpr bool kIntegerScales = std::is_same_v<Block, quant::BlockQ4_K> || std::is_same_v<Block, quant::BlockQ5_K>;
+
+/// 256 weights of a row as integers: weight ≈ d · w − dmin · minimum, with a minimum per 32 columns.
 struct IntegerWeights {
   int w[kInt8Columns];
-  float d;
+  int minima[kInt8Columns / kBlockColumns];
+  float d, dmin;
 };
+
+/// Q4_K and Q5_K, exactly.
+template <class Block>
+IntegerWeights weights_of(const Block& block) {
+  IntegerWeights out{};
+  out.d = quant::f32_from_f16(block.d);
+  out.dmin = quant::f32_from_f16(block.dmin);
+  uint8_t codes[kInt8Columns];
+  read_codes(block, codes);
+  for (int b = 0; b < kInt8Columns / kBlockColumns; ++b) {
+    const quant::ScaleMin bits = quant::q4_k_scale_min(block.scales, b);
+    out.minima[b] = bits.min;
+    for (int i = 0; i < kBlockColumns; ++i) out.w[b * kBlockColumns + i] = bits.scale * codes[b * kBlockColumns + i];
+  }
+  return out;
+}
 
 int rounded(float value) {
   return static_cast<int>(std::nearbyint(value));
@@ -166,6 +183,11 @@ int rounded(float value) {
 
 template <class Block>
 IntegerWeights integer_weights(const std::byte* group, int64_t cols, int64_t first_block, int64_t r) {
+  if constexpr (kIntegerScales<Block>) {
+    Block packed;
+    quant::gather(group, cols, first_block * kBlockColumns / kInt8Columns, r, packed);
+    return weights_of(packed);
+  }
   const int64_t count = std::min(kInt8Columns / kBlockColumns, cols / kBlockColumns - first_block);
   WeightBlock blocks[kInt8Columns / kBlockColumns];
   float largest = 0.0f, largest_minimum = 0.0f;
@@ -253,12 +275,15 @@ void quantize_group(const float* x, int64_t count, const Int8Rows& rows, int64_t
   const int64_t at = rows.at(row, group);
   rows.scales[at] = !finite ? std::numeric_limits<float>::quiet_NaN() : zero ? 0.0f : largest / 127.0f;
   std::fill_n(rows.minus_sums + at * 16, 16, int16_t{0});
+  std::fill_n(rows.minus_block_sums + at * 8, 8, int16_t{0});
   for (int64_t i = 0; i < kInt8Columns; ++i) {
     const auto q = zero || i >= count ? int8_t{0} : static_cast<int8_t>(std::nearbyint(x[i] * inverse));
     const int64_t to = rows.q_at(row, group, i / 64);
     rows.q[to + i % 64] = q;
     int16_t& sum = rows.minus_sums[at * 16 + i / 16];
     sum = static_cast<int16_t>(sum - q);
+    int16_t& block_sum = rows.minus_block_sums[at * 8 + i / kBlockColumns];
+    block_sum = static_cast<int16_t>(block_sum - q);
     if (rows.pairs != nullptr) rows.pairs[to + i % 2 * 32 + i % 64 / 4 * 2 + i % 4 / 2] = q;
   }
 }
@@ -281,10 +306,16 @@ void scalar_int8(const PackedGroups& groups, const Int8Rows& x, float* out, int6
       const IntegerWeights weights =
           integer_weights<Block>(group, groups.cols, part * kInt8Columns / kBlockColumns, row % kLanes);
       for (int64_t t = 0; t < x.count; ++t) {
-        int32_t dot = 0;
-        for (int64_t i = 0; i < kInt8Columns; ++i) dot += weights.w[i] * x.q[x.q_at(t, part, i / 64) + i % 64];
+        int32_t dot = 0, minima = 0;
+        for (int64_t i = 0; i < kInt8Columns; ++i) {
+          const int q = x.q[x.q_at(t, part, i / 64) + i % 64];
+          dot += weights.w[i] * q;
+          minima -= weights.minima[i / kBlockColumns] * q;
+        }
+        float product = static_cast<float>(dot) * weights.d;
+        if constexpr (kIntegerScales<Block>) product = std::fma(static_cast<float>(minima), weights.dmin, product);
         float& acc = out[t * out_stride + row];
-        acc = std::fma(static_cast<float>(dot) * weights.d, x.scales[x.at(t, part)], acc);
+        acc = std::fma(product, x.scales[x.at(t, part)], acc);
       }
     }
   }

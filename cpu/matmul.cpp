@@ -190,6 +190,7 @@ void multiply_groups_int8(const KernelTable& kernels, const Int8Format& format, 
     return;
   }
   const auto unpack = kernels.int8_limbs ? format.unpack_limbs : format.unpack;
+  const Int8Multiply multiply = format.minima ? kernels.int8_multiply_minima : kernels.int8_multiply;
   auto* panels = reinterpret_cast<std::byte*>(
       scratch.weights.get(kInt8PanelGroups * kInt8PanelBytes / static_cast<int64_t>(sizeof(float))));
   for (int64_t t = 0; t < x.count; ++t) std::fill_n(acc + t * acc_stride, group_count * kLanes, 0.0f);
@@ -206,7 +207,7 @@ void multiply_groups_int8(const KernelTable& kernels, const Int8Format& format, 
       }
       const int64_t half = format.column_bytes / 2;
       const PanelAhead rest{.data = ahead + half, .stride = groups.group_bytes, .bytes = half};
-      kernels.int8_multiply(panels, count, x, columns, rest, acc + first * kLanes, acc_stride);
+      multiply(panels, count, x, columns, rest, acc + first * kLanes, acc_stride);
     }
   }
 }

@@ -20,7 +20,7 @@ int64_t int8_rows_floats(const KernelTable& kernels, int64_t count, int64_t cols
   constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
   const Int8Rows rows{.count = count, .cols = cols};
   const int64_t column_groups = count * rows.groups();
-  const int64_t group_bytes = kInt8Columns * (needs_pairs(kernels, count) ? 3 : 1) + 16 * 2 + kFloat;
+  const int64_t group_bytes = kInt8Columns * (needs_pairs(kernels, count) ? 3 : 1) + (16 + 8) * 2 + kFloat;
   // A matrix unit reads a tile's 16 rows where there are fewer.
   const int64_t behind = kernels.int8_limbs ? kInt8TileRows * kLanes : 0;
   return (column_groups * group_bytes / kFloat + behind + kLanes - 1) / kLanes * kLanes;  // whole cache lines
@@ -39,6 +39,7 @@ Int8Rows place_int8_rows(const KernelTable& kernels, float* memory, int64_t coun
   rows.q = reinterpret_cast<int8_t*>(take(column_groups * kInt8Columns));
   if (needs_pairs(kernels, count)) rows.pairs = reinterpret_cast<int16_t*>(take(column_groups * kInt8Columns * 2));
   rows.minus_sums = reinterpret_cast<int16_t*>(take(column_groups * 16 * 2));
+  rows.minus_block_sums = reinterpret_cast<int16_t*>(take(column_groups * 8 * 2));
   rows.scales = reinterpret_cast<float*>(take(column_groups * static_cast<int64_t>(sizeof(float))));
   return rows;
 }

@@ -34,10 +34,11 @@ constexpr DType kTypes[] = {DType::kQ8_0,   DType::kQ4_0,   DType::kQ4_1,    DTy
 
 /// The numbers of one row of activations, in the order of its columns.
 struct Row {
-  std::vector<int8_t> q;            // [cols]
-  std::vector<float> scales;        // [groups]
-  std::vector<int16_t> minus_sums;  // [groups][16]
-  std::vector<int16_t> pairs;       // [cols], each column's where it belongs; empty if there are none
+  std::vector<int8_t> q;                  // [cols]
+  std::vector<float> scales;              // [groups]
+  std::vector<int16_t> minus_sums;        // [groups][16]
+  std::vector<int16_t> minus_block_sums;  // [groups][8]
+  std::vector<int16_t> pairs;             // [cols], each column's where it belongs; empty if there are none
 };
 
 /// Rows of `cols` activations in int8, quantized by `kernels` in the order that they want.
@@ -58,6 +59,8 @@ struct Activations {
       out.scales.push_back(rows.scales[rows.at(r, group)]);
       const int16_t* sums = rows.minus_sums + 16 * rows.at(r, group);
       out.minus_sums.insert(out.minus_sums.end(), sums, sums + 16);
+      const int16_t* block_sums = rows.minus_block_sums + 8 * rows.at(r, group);
+      out.minus_block_sums.insert(out.minus_block_sums.end(), block_sums, block_sums + 8);
     }
     return out;
   }
@@ -135,7 +138,7 @@ BlockRange range_of(const quant::PackedView& matrix, int64_t row, int64_t b) {
       [] { return BlockRange{}; });
 }
 
-/// How far a weight of columns 256·group … of a row may be from its 16-bit integer times their scale D (Int8Format).
+/// How far a weight of columns 256·group … of a row may be from what the int8 kernels take it for (Int8Format).
 double weight_error(const quant::PackedView& matrix, int64_t row, int64_t group) {
   BlockRange range;
   for (int64_t b = 8 * group; b < std::min(matrix.cols / 32, 8 * (group + 1)); ++b) {
@@ -147,15 +150,21 @@ double weight_error(const quant::PackedView& matrix, int64_t row, int64_t group)
     // Half a unit for the scale, as often as the code says, and half a unit for the minimum.
     return (largest * range.scale + range.minimum) / 32730.0 * (largest / 2.0 + 0.5);
   };
+  // Only what rounds: two sums, their products and the difference.
+  const auto exact = [&](double largest) {
+    return testing::gamma(4, testing::kUnitF32) * (largest * range.scale + range.minimum);
+  };
   switch (matrix.type) {
     case DType::kQ4_0:
       return codes(8.0);
     case DType::kQ4_1:
-    case DType::kQ4_K:
       return codes(15.0);
     case DType::kQ5_1:
-    case DType::kQ5_K:
       return codes(31.0);
+    case DType::kQ4_K:
+      return exact(15.0);
+    case DType::kQ5_K:
+      return exact(31.0);
     case DType::kQ2_K:
       return codes(45.0);
     case DType::kQ3_K:
@@ -192,6 +201,7 @@ TEST_P(Int8Kernels, QuantizingEqualsTheDefinition) {
       const Row a = actual.row(t), e = expected.row(t);
       EXPECT_EQ(a.q, e.q);
       EXPECT_EQ(a.minus_sums, e.minus_sums);
+      EXPECT_EQ(a.minus_block_sums, e.minus_block_sums);
       EXPECT_TRUE(same_bits(a.scales, e.scales));
       EXPECT_EQ(actual.rows.pairs != nullptr, tokens <= kernels_->int8_stream_rows || !kernels_->int8_limbs);
       if (actual.rows.pairs != nullptr) {
@@ -232,6 +242,9 @@ TEST_P(Int8Kernels, QuantizingIsWithinHalfAStepAndFlagsWhatIsNotFinite) {
       const float scale = row.scales[static_cast<size_t>(group)];
       EXPECT_EQ(scale, static_cast<float>(largest) / 127.0f);
       for (int64_t i = 0; i < 16; ++i) EXPECT_EQ(row.minus_sums[static_cast<size_t>(16 * group + i)], -sums[i]);
+      for (int64_t b = 0; b < 8; ++b) {
+        EXPECT_EQ(row.minus_block_sums[static_cast<size_t>(8 * group + b)], -(sums[2 * b] + sums[2 * b + 1]));
+      }
       for (int64_t c = 256 * group; c < 256 * (group + 1); ++c) {
         const int q = row.q[static_cast<size_t>(c)];
         if (c >= 288) {
