@@ -93,6 +93,15 @@ constexpr int64_t kInt8PanelBytes = kPanelMinima + kInt8Columns / kBlockColumns 
 /// stay in L1.
 constexpr int64_t kInt8PanelGroups = 2;
 
+/// Memory that will be needed next: `bytes` of each of kInt8PanelGroups groups, `stride` apart. Whoever gets it brings
+/// it into the cache while he works, line by line from all groups in turn: the processor's own prefetcher then follows
+/// several streams at a time.
+struct PanelAhead {
+  const std::byte* data = nullptr;
+  int64_t stride = 0;
+  int64_t bytes = 0;
+};
+
 /// The product of a block-format matrix with int8 activations. One definition for every number of rows, groups and
 /// threads, and every instruction set (kernels_scalar_int8.cpp). For 256 columns of a row of the matrix, with `scale`
 /// the f32 scale(s) and `minimum` the f32 minimum of each 16 or 32 of them (dequantize_block.h),
@@ -108,7 +117,8 @@ constexpr int64_t kInt8PanelGroups = 2;
 /// activations, acc). The matrix's scales are finite (checked when weights are loaded).
 struct Int8Format {
   /// out[t][16g + lane] = the dot product of row 16g + lane with activations t, for all columns and all of `rows`.
-  /// Reads weights once, from memory: for few rows. Null: unpacking is always faster.
+  /// Reads weights once, from memory: for up to stream_rows rows. Null: unpacking is always faster.
+  int64_t stream_rows = 0;
   void (*stream)(const PackedGroups& groups, const Int8Rows& rows, float* out, int64_t out_stride) noexcept = nullptr;
 
   /// Whether minima are summed apart from codes (KernelTable::int8_multiply_minima).
@@ -116,20 +126,12 @@ struct Int8Format {
   /// Bytes of 256 columns of 16 rows, which follow one another from the group's start on, without what trails them.
   int64_t column_bytes = 0;
   /// Unpacks columns 256·group … of 16 rows into `panel` (kInt8PanelBytes, aligned to 64). Behind the last column of
-  /// the matrix the panel keeps what it had: activations are zero there. Half of the column_bytes from `ahead` on are
-  /// brought into the cache meanwhile; the other half is left to Int8Multiply.
-  void (*unpack)(const std::byte* data, int64_t cols, int64_t group, const std::byte* ahead,
+  /// the matrix the panel keeps what it had: activations are zero there. `ahead` is brought into the cache meanwhile.
+  void (*unpack)(const std::byte* data, int64_t cols, int64_t group, const PanelAhead& ahead,
                  std::byte* panel) noexcept = nullptr;
   /// The same in the order of matrix units. Null where there are none.
-  void (*unpack_limbs)(const std::byte* data, int64_t cols, int64_t group, const std::byte* ahead,
+  void (*unpack_limbs)(const std::byte* data, int64_t cols, int64_t group, const PanelAhead& ahead,
                        std::byte* panel) noexcept = nullptr;
-};
-
-/// Memory that will be needed next: `bytes` of each group, groups `stride` apart.
-struct PanelAhead {
-  const std::byte* data = nullptr;
-  int64_t stride = 0;
-  int64_t bytes = 0;
 };
 
 /// acc[t][16g + lane] continued by 256 columns `group` of all rows: `panels` has group_count ≤ kInt8PanelGroups
@@ -212,7 +214,7 @@ struct KernelTable {
   Int8Format int8_iq1_s;
   Int8Format int8_iq1_m;
 
-  /// Up to so many rows are multiplied by Int8Format::stream, where there is one, and need Int8Rows::pairs.
+  /// The largest Int8Format::stream_rows. So many rows need Int8Rows::pairs.
   int64_t int8_stream_rows = 0;
   /// Whether int8_multiply() wants panels of Int8Format::unpack_limbs, and no pairs; else of unpack, and pairs.
   bool int8_limbs = false;

@@ -2,9 +2,8 @@
 
 #include <immintrin.h>
 
-#include <algorithm>
-
 #include "cpu/kernels_amx_tiles.h"
+#include "cpu/panel_prefetcher.h"
 
 // A 16-bit weight is 256 · its upper byte, signed, + its lower byte, unsigned: two products of bytes, whose sums are
 // put together when they leave the tiles, once per 256 columns. With integer scales (kMinima) it is 8 · its upper byte
@@ -48,7 +47,13 @@ struct Pending {
 template <bool kMinima>
 inline void add_sums(const Pending& pending, int64_t half, int64_t acc_stride) noexcept {
   constexpr int64_t kHalf = kTileRows / 2;
-  const __m512 d = _mm512_load_ps(pending.panel + kPanelD);
+  // Loaded once: the compiler can't know that what is stored to acc leaves them as they are.
+  const __m512 d = _mm512_load_ps(pending.panel + kPanelD), dmin = _mm512_load_ps(pending.panel + kPanelDmin);
+  __m512i minima[4];
+#pragma GCC unroll 4
+  for (int64_t pair = 0; pair < 4; ++pair) minima[pair] = _mm512_load_si512(pending.panel + kPanelMinima + pair * 64);
+  const int16_t* minus_block_sums = pending.x->minus_block_sums;
+  const float* scales = pending.x->scales;
   const auto add_row = [&](int64_t i) {
     const int32_t* upper = pending.sums + i * kLanes;
     const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(_mm512_load_si512(upper), kMinima ? 3 : 8),
@@ -60,13 +65,12 @@ inline void add_sums(const Pending& pending, int64_t half, int64_t acc_stride) n
 #pragma GCC unroll 4
       for (int64_t pair = 0; pair < 4; ++pair) {
         int32_t two;
-        __builtin_memcpy(&two, pending.x->minus_block_sums + 8 * i + 2 * pair, 4);
-        minima_sum = _mm512_dpwssd_epi32(minima_sum, _mm512_load_si512(pending.panel + kPanelMinima + pair * 64),
-                                         _mm512_set1_epi32(two));
+        __builtin_memcpy(&two, minus_block_sums + 8 * i + 2 * pair, 4);
+        minima_sum = _mm512_dpwssd_epi32(minima_sum, minima[pair], _mm512_set1_epi32(two));
       }
-      product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(minima_sum), _mm512_load_ps(pending.panel + kPanelDmin), product);
+      product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(minima_sum), dmin, product);
     }
-    _mm512_storeu_ps(at, _mm512_fmadd_ps(product, _mm512_set1_ps(pending.x->scales[i]), _mm512_loadu_ps(at)));
+    _mm512_storeu_ps(at, _mm512_fmadd_ps(product, _mm512_set1_ps(scales[i]), _mm512_loadu_ps(at)));
   };
   const int64_t first = half * kHalf;
   if (pending.row_count >= first + kHalf) {
@@ -120,34 +124,21 @@ inline void multiply_two(const TileInput (&x)[2], const std::byte* panel, int32_
   _tile_stored(7, sums + 3 * kSums, kTileRowBytes);
 }
 
-/// Part `part` of `parts` of what will be needed of a group.
-inline void prefetch_part(const PanelAhead& ahead, int64_t g, int64_t part, int64_t parts) noexcept {
-  const std::byte* data = ahead.data + g * ahead.stride;
-  for (int64_t at = part * ahead.bytes / parts; at < (part + 1) * ahead.bytes / parts; at += 64) {
-    _mm_prefetch(data + at, _MM_HINT_T1);
-  }
-}
-
 /// All groups of the panels with kTiles tiles of activations from `row` on, which stay in L1 meanwhile. The sums of two
 /// products of 16 × 16 are added while the next two are computed.
 template <bool kMinima, int kTiles>
 void multiply_tiles(const std::byte* panels, int64_t group_count, const Int8Rows& rows, int64_t row, int64_t group,
-                    const PanelAhead& ahead, float* acc, int64_t acc_stride) noexcept {
+                    PanelPrefetcher& prefetcher, float* acc, int64_t acc_stride) noexcept {
   constexpr int64_t kGroups = 2 / kTiles;
   alignas(64) int32_t sums[2][4 * kSums];
   const TileInput x[2] = {{rows, row, group}, {rows, row + (kTiles - 1) * kTileRows, group}};
-  // Prefetched are parts of the passes by two tiles; a last tile alone goes without.
-  const int64_t pairs = (rows.count + kTileRows - 1) / kTileRows / 2, pass = row / kTileRows / 2;
-  const int64_t passes = std::max<int64_t>(1, pairs);
   Pending pending[2] = {};
   const auto add = [&](int64_t quarter) { add_sums<kMinima>(pending[quarter / 2], quarter % 2, acc_stride); };
   for (int64_t g = 0; g < group_count; g += kGroups) {
     const std::byte* panel = panels + g * kInt8PanelBytes;
     int32_t* to = sums[g / kGroups % 2];
     multiply_two<kMinima, kTiles, kGroups>(x, panel, to, [&](int64_t quarter) {
-      for (int64_t i = g; i < std::min(g + kGroups, group_count); ++i) {
-        if (pass < passes) prefetch_part(ahead, i, 4 * pass + quarter, 4 * passes);
-      }
+      prefetcher.next_part();
       if (g > 0) add(quarter);
     });
     for (int64_t i = 0; i < 2; ++i) {
@@ -166,12 +157,14 @@ template <bool kMinima>
 void multiply(const std::byte* panels, int64_t group_count, const Int8Rows& rows, int64_t group,
               const PanelAhead& ahead, float* acc, int64_t acc_stride) noexcept {
   const int64_t tile_count = (rows.count + kTileRows - 1) / kTileRows;
+  const int64_t products = tile_count / 2 * group_count + tile_count % 2 * ((group_count + 1) / 2);  // multiply_two()
+  PanelPrefetcher prefetcher(ahead, 4 * products);
   int64_t tile = 0;
   for (; tile + 2 <= tile_count; tile += 2) {
-    multiply_tiles<kMinima, 2>(panels, group_count, rows, tile * kTileRows, group, ahead, acc, acc_stride);
+    multiply_tiles<kMinima, 2>(panels, group_count, rows, tile * kTileRows, group, prefetcher, acc, acc_stride);
   }
   if (tile < tile_count) {
-    multiply_tiles<kMinima, 1>(panels, group_count, rows, tile * kTileRows, group, ahead, acc, acc_stride);
+    multiply_tiles<kMinima, 1>(panels, group_count, rows, tile * kTileRows, group, prefetcher, acc, acc_stride);
   }
 }
 

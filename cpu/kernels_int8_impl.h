@@ -1,6 +1,7 @@
 #pragma once
 
 #include "cpu/kernels_int8_formats.h"
+#include "cpu/panel_prefetcher.h"
 
 // The int8 kernels, written once over `V` as in kernels_impl.h (which says what V provides and why everything here is
 // in an anonymous namespace). Additionally V has: set_int to_int max_int add_int largest sum store_int
@@ -152,7 +153,7 @@ inline WeightQuads<V> scale_codes(typename V::Int codes, typename V::Int scale, 
 // ---- Few rows of activations: weights from memory -------------------------------------------------------------------
 
 /// How far ahead of its use each stream is prefetched, and its trailing scales; how many groups are read side by side
-/// for up to 4 rows of activations (measured: docs/kernels.md). With more, memory is not the limit.
+/// (measured: docs/kernels.md).
 constexpr int64_t kPrefetchBytes = 3072;
 constexpr int64_t kTailAheadBlocks = 2 * kChunkBlocks;
 constexpr int kStreams = 2;
@@ -338,12 +339,15 @@ void stream_all(const PackedGroups& groups, int64_t first, const Int8Rows& rows,
   }
 }
 
+/// Up to so many rows are faster straight from memory than through a panel (measured: docs/kernels.md).
+template <class V, class Format>
+constexpr int kStreamedRows = Format::kSigned&& V::kStreamRows > 5 ? 5 : V::kStreamRows;
+
 /// All groups for `rows`.count ≤ kRows rows of activations.
 template <class V, class Format, int kRows>
 void stream_rows(const PackedGroups& groups, const Int8Rows& rows, float* out, int64_t out_stride) noexcept {
   if (rows.count == kRows) {
-    constexpr int kGroups = kRows <= 4 ? kStreams : 1;
-    stream_all<V, Format, kGroups, kRows>(groups, 0, rows, out, out_stride);
+    stream_all<V, Format, kStreams, kRows>(groups, 0, rows, out, out_stride);
   } else if constexpr (kRows > 1) {
     stream_rows<V, Format, kRows - 1>(groups, rows, out, out_stride);
   }
@@ -391,18 +395,17 @@ inline void store_codes(const typename V::Int (&operands)[kSteps], typename V::I
 
 /// Int8Format::unpack.
 template <class V, class Format, bool kLimbs>
-void int8_unpack(const std::byte* data, int64_t cols, int64_t group, const std::byte* ahead,
+void int8_unpack(const std::byte* data, int64_t cols, int64_t group, const PanelAhead& ahead,
                  std::byte* panel) noexcept {
-  constexpr int64_t kLines = kStreamBlockBytes<Format> / 2 / 64 + 1;  // of a block's share
   const int64_t blocks = cols / kBlockColumns, first = group * kChunkBlocks;
   const int64_t count = blocks - first < kChunkBlocks ? blocks - first : kChunkBlocks;
   typename Format::ChunkScales chunk;
   IntegerScales<V, Format> scales;
   Format::open_chunk(data, cols, first, chunk);
   scales.derive(chunk, count);
-  for (int64_t i = 0; i < count; ++i, ahead += kStreamBlockBytes<Format> / 2) {
-#pragma GCC unroll 16
-    for (int64_t line = 0; line < kLines; ++line) V::prefetch(ahead + line * 64);
+  PanelPrefetcher prefetcher(ahead, kChunkBlocks);
+  for (int64_t i = 0; i < count; ++i) {
+    prefetcher.next_part();
     typename V::Int operands[kSteps];
     Format::operands(Format::codes(data, first + i), chunk, i, operands);
     if constexpr (Format::kSigned) {
@@ -517,13 +520,10 @@ template <class V, bool kMinima>
 void int8_multiply(const std::byte* panels, int64_t group_count, const Int8Rows& rows, int64_t group,
                    const PanelAhead& ahead, float* acc, int64_t acc_stride) noexcept {
   const int64_t tiles = (rows.count + V::kPanelRows - 1) / V::kPanelRows;
+  PanelPrefetcher prefetcher(ahead, tiles);
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t row = tile * rows.count / tiles, end = (tile + 1) * rows.count / tiles;
-    for (int64_t g = 0; g < group_count; ++g) {
-      for (int64_t at = tile * ahead.bytes / tiles; at < (tile + 1) * ahead.bytes / tiles; at += 64) {
-        V::prefetch(ahead.data + g * ahead.stride + at);
-      }
-    }
+    prefetcher.next_part();
     int8_rows<V, kMinima, V::kPanelRows>(panels, group_count, rows, row, end - row, group, acc + row * acc_stride,
                                          acc_stride);
   }
@@ -532,7 +532,10 @@ void int8_multiply(const std::byte* panels, int64_t group_count, const Int8Rows&
 template <class V, class Format>
 constexpr Int8Format int8_format() {
   Int8Format format;
-  if constexpr (Format::kStreamed) format.stream = stream_rows<V, Format, V::kStreamRows>;
+  if constexpr (Format::kStreamed) {
+    format.stream_rows = kStreamedRows<V, Format>;
+    format.stream = stream_rows<V, Format, kStreamedRows<V, Format>>;
+  }
   format.column_bytes = kChunkBlocks * kStreamBlockBytes<Format>;
   format.minima = Format::kIntegerScales;
   format.unpack = int8_unpack<V, Format, false>;

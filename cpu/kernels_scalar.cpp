@@ -13,6 +13,9 @@
 namespace moraine::cpu {
 namespace {
 
+/// The definition takes any number of rows.
+constexpr int64_t kAnyRows = std::numeric_limits<int64_t>::max();
+
 uint8_t byte_at(const std::byte* data, int64_t offset) noexcept {
   return static_cast<uint8_t>(data[offset]);
 }
@@ -148,26 +151,26 @@ constexpr KernelTable kTable = {
     .decode_iq2_s = scalar_decode<quant::BlockIQ2_S>,
     .decode_iq1_s = scalar_decode<quant::BlockIQ1_S>,
     .decode_iq1_m = scalar_decode<quant::BlockIQ1_M>,
-    .int8_q8_0 = {.stream = scalar_int8<quant::BlockQ8_0>},
-    .int8_q4_0 = {.stream = scalar_int8<quant::BlockQ4_0>},
-    .int8_q4_1 = {.stream = scalar_int8<quant::BlockQ4_1>},
-    .int8_q5_0 = {.stream = scalar_int8<quant::BlockQ5_0>},
-    .int8_q5_1 = {.stream = scalar_int8<quant::BlockQ5_1>},
-    .int8_q2_k = {.stream = scalar_int8<quant::BlockQ2_K>},
-    .int8_q3_k = {.stream = scalar_int8<quant::BlockQ3_K>},
-    .int8_q4_k = {.stream = scalar_int8<quant::BlockQ4_K>},
-    .int8_q5_k = {.stream = scalar_int8<quant::BlockQ5_K>},
-    .int8_q6_k = {.stream = scalar_int8<quant::BlockQ6_K>},
-    .int8_iq4_nl = {.stream = scalar_int8<quant::BlockIQ4_NL>},
-    .int8_iq4_xs = {.stream = scalar_int8<quant::BlockIQ4_XS>},
-    .int8_iq3_xxs = {.stream = scalar_int8<quant::BlockIQ3_XXS>},
-    .int8_iq3_s = {.stream = scalar_int8<quant::BlockIQ3_S>},
-    .int8_iq2_xxs = {.stream = scalar_int8<quant::BlockIQ2_XXS>},
-    .int8_iq2_xs = {.stream = scalar_int8<quant::BlockIQ2_XS>},
-    .int8_iq2_s = {.stream = scalar_int8<quant::BlockIQ2_S>},
-    .int8_iq1_s = {.stream = scalar_int8<quant::BlockIQ1_S>},
-    .int8_iq1_m = {.stream = scalar_int8<quant::BlockIQ1_M>},
-    .int8_stream_rows = std::numeric_limits<int64_t>::max(),
+    .int8_q8_0 = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockQ8_0>},
+    .int8_q4_0 = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockQ4_0>},
+    .int8_q4_1 = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockQ4_1>},
+    .int8_q5_0 = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockQ5_0>},
+    .int8_q5_1 = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockQ5_1>},
+    .int8_q2_k = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockQ2_K>},
+    .int8_q3_k = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockQ3_K>},
+    .int8_q4_k = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockQ4_K>},
+    .int8_q5_k = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockQ5_K>},
+    .int8_q6_k = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockQ6_K>},
+    .int8_iq4_nl = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockIQ4_NL>},
+    .int8_iq4_xs = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockIQ4_XS>},
+    .int8_iq3_xxs = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockIQ3_XXS>},
+    .int8_iq3_s = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockIQ3_S>},
+    .int8_iq2_xxs = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockIQ2_XXS>},
+    .int8_iq2_xs = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockIQ2_XS>},
+    .int8_iq2_s = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockIQ2_S>},
+    .int8_iq1_s = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockIQ1_S>},
+    .int8_iq1_m = {.stream_rows = kAnyRows, .stream = scalar_int8<quant::BlockIQ1_M>},
+    .int8_stream_rows = kAnyRows,
     .quantize_activations = scalar_quantize_activations,
     .multiply = multiply,
     .combine_rows = combine_rows,

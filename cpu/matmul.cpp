@@ -16,6 +16,9 @@ constexpr int64_t kFewTokensColumns = 64;
 constexpr int64_t kManyTokensColumns = 256;
 /// Tokens whose activations are copied together, so that their rows lie dense in L1 whatever their stride.
 constexpr int64_t kTileTokens = 12;
+/// How many panels ahead packed weights are prefetched. One is too late for what is brought last.
+constexpr int64_t kPanelsAhead = 2;
+static_assert(kInt8PanelGroups == 2, "a quarter of what is ahead goes to each group's unpacking, half to multiplying");
 /// How far ahead f32 weights are prefetched.
 constexpr int64_t kFloatsAhead = 512;
 
@@ -185,7 +188,7 @@ void multiply_groups_int8(const KernelTable& kernels, const Int8Format& format, 
                           float* acc, int64_t acc_stride, const std::byte* next) {
   PackedGroups groups = packed_groups(matrix, first_group, group_count);
   groups.next = next;
-  if (format.stream != nullptr && x.count <= kernels.int8_stream_rows) {
+  if (x.count <= format.stream_rows) {
     format.stream(groups, x, acc, acc_stride);
     return;
   }
@@ -198,15 +201,17 @@ void multiply_groups_int8(const KernelTable& kernels, const Int8Format& format, 
     const int64_t count = std::min(kInt8PanelGroups, group_count - first);
     for (int64_t columns = 0; columns < x.groups(); ++columns) {
       const std::byte* group = groups.data + first * groups.group_bytes;
-      const bool inside = columns + 1 < x.groups();
-      const std::byte* ahead =
-          inside ? group + (columns + 1) * format.column_bytes : groups.group_or_next(first + count);
+      const int64_t later = columns + kPanelsAhead;
+      const std::byte* ahead = groups.group_or_next(first + later / x.groups() * kInt8PanelGroups) +
+                               later % x.groups() * format.column_bytes;
+      const auto part_ahead = [&](int64_t quarter, int64_t quarters) {
+        const int64_t bytes = format.column_bytes / 4;
+        return PanelAhead{.data = ahead + quarter * bytes, .stride = groups.group_bytes, .bytes = quarters * bytes};
+      };
       for (int64_t g = 0; g < count; ++g) {
-        const int64_t at = g * groups.group_bytes;
-        unpack(group + at, matrix.cols, columns, ahead + at, panels + g * kInt8PanelBytes);
+        unpack(group + g * groups.group_bytes, matrix.cols, columns, part_ahead(g, 1), panels + g * kInt8PanelBytes);
       }
-      const int64_t half = format.column_bytes / 2;
-      const PanelAhead rest{.data = ahead + half, .stride = groups.group_bytes, .bytes = half};
+      const PanelAhead rest = part_ahead(2, 2);
       multiply(panels, count, x, columns, rest, acc + first * kLanes, acc_stride);
     }
   }
