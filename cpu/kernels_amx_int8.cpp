@@ -3,7 +3,7 @@
 #include <immintrin.h>
 
 #include "cpu/kernels_amx_tiles.h"
-#include "cpu/panel_prefetcher.h"
+#include "cpu/kernels_prefetcher.h"
 
 // A 16-bit weight is 256 · its upper byte, signed, + its lower byte, unsigned: two products of bytes, whose sums are
 // put together when they leave the tiles, once per 256 columns. With integer scales (kMinima) it is 8 · its upper byte

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "cpu/kernels_int8_formats.h"
-#include "cpu/panel_prefetcher.h"
+#include "cpu/kernels_prefetcher.h"
 
 // The int8 kernels, written once over `V` as in kernels_impl.h (which says what V provides and why everything here is
 // in an anonymous namespace). Additionally V has: set_int to_int max_int add_int largest sum store_int
