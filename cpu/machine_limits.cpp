@@ -70,17 +70,30 @@ class ScratchMemory {
   std::byte* data_;
 };
 
-/// Seconds of the fastest of several runs: the first, and more until `max_s` are over.
-double fastest_run_s(double max_s, const std::function<void()>& run) {
-  double best_s = 0.0, spent_s = 0.0;
+/// 10⁹ of `amount` per second in each of several runs: the first, and more until `max_s` are over.
+std::vector<double> giga_per_s_of_runs(double amount, double max_s, const std::function<void()>& run) {
+  std::vector<double> speeds;
+  double spent_s = 0.0;
   do {
     const auto start = Clock::now();
     run();
     const double run_s = std::chrono::duration<double>(Clock::now() - start).count();
-    best_s = spent_s == 0.0 ? run_s : std::min(best_s, run_s);
+    speeds.push_back(amount / run_s / 1e9);
     spent_s += run_s;
   } while (spent_s < max_s);
-  return best_s;
+  return speeds;
+}
+
+std::optional<double> largest_of(const std::vector<double>& values) {
+  if (values.empty()) return std::nullopt;
+  return *std::max_element(values.begin(), values.end());
+}
+
+std::optional<double> median_of(std::vector<double> values) {
+  if (values.empty()) return std::nullopt;
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2.0;
 }
 
 using DnnlType = dnnl::memory::data_type;
@@ -93,7 +106,7 @@ dnnl::memory filled_memory(const dnnl::memory::desc& description, const dnnl::en
   return memory;
 }
 
-std::optional<double> fastest_matmul_s(const LimitSizes& sizes, DnnlType x_type, DnnlType w_type, DnnlType y_type) {
+std::vector<double> matmul_speeds(const LimitSizes& sizes, DnnlType x_type, DnnlType w_type, DnnlType y_type) {
   using dnnl::memory;
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   dnnl::stream stream(engine);
@@ -102,7 +115,7 @@ std::optional<double> fastest_matmul_s(const LimitSizes& sizes, DnnlType x_type,
   const memory::desc y({sizes.tokens, sizes.rows}, y_type, memory::format_tag::ab);
   const dnnl::matmul::primitive_desc description(engine, x, w, y);
   // The reference code would take minutes and say nothing about the machine.
-  if (std::string_view(description.impl_info_str()).find("ref") != std::string_view::npos) return std::nullopt;
+  if (std::string_view(description.impl_info_str()).find("ref") != std::string_view::npos) return {};
   const dnnl::matmul multiply(description);
   const memory x_memory = filled_memory(description.src_desc(), engine);
   const memory w_memory = filled_memory(description.weights_desc(), engine);
@@ -112,25 +125,45 @@ std::optional<double> fastest_matmul_s(const LimitSizes& sizes, DnnlType x_type,
     stream.wait();
   };
   run();  // memory is touched, code is in place
-  return fastest_run_s(sizes.max_s, run);
+  return giga_per_s_of_runs(2.0 * static_cast<double>(sizes.tokens * sizes.cols * sizes.rows), sizes.max_s, run);
 }
 
-std::optional<double> matmul_gflop_per_s(const ThreadPool& pool, const LimitSizes& sizes, DnnlType x_type,
-                                         DnnlType w_type, DnnlType y_type) {
+std::vector<double> matmul_gflop_per_s(const ThreadPool& pool, const LimitSizes& sizes, DnnlType x_type,
+                                       DnnlType w_type, DnnlType y_type) {
   MORAINE_CHECK(sizes.tokens > 0 && sizes.cols > 0 && sizes.rows > 0);
   tbb::task_arena arena(pool.threads());
   try {
-    const auto fastest_s = arena.execute([&] { return fastest_matmul_s(sizes, x_type, w_type, y_type); });
-    if (!fastest_s) return std::nullopt;
-    return 2.0 * static_cast<double>(sizes.tokens * sizes.cols * sizes.rows) / *fastest_s / 1e9;
+    return arena.execute([&] { return matmul_speeds(sizes, x_type, w_type, y_type); });
   } catch (const dnnl::error&) {
-    return std::nullopt;  // types that oneDNN does not multiply on this machine
+    return {};  // types that oneDNN does not multiply on this machine
   }
 }
 
 }  // namespace
 
-double measure_dram_read_gb_per_s(ThreadPool& pool, const LimitSizes& sizes) {
+LimitSamples& LimitSamples::operator+=(const LimitSamples& others) {
+  const auto append = [](std::vector<double>& to, const std::vector<double>& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  append(dram_read_gb_per_s, others.dram_read_gb_per_s);
+  append(int8_gflop_per_s, others.int8_gflop_per_s);
+  append(bf16_gflop_per_s, others.bf16_gflop_per_s);
+  return *this;
+}
+
+MachineLimits LimitSamples::fastest() const {
+  return {.dram_read_gb_per_s = largest_of(dram_read_gb_per_s),
+          .int8_gflop_per_s = largest_of(int8_gflop_per_s),
+          .bf16_gflop_per_s = largest_of(bf16_gflop_per_s)};
+}
+
+MachineLimits LimitSamples::median() const {
+  return {.dram_read_gb_per_s = median_of(dram_read_gb_per_s),
+          .int8_gflop_per_s = median_of(int8_gflop_per_s),
+          .bf16_gflop_per_s = median_of(bf16_gflop_per_s)};
+}
+
+std::vector<double> measure_dram_read_gb_per_s(ThreadPool& pool, const LimitSizes& sizes) {
   const auto n_tasks = static_cast<int64_t>(std::max<uint64_t>(1, sizes.read_bytes / kTaskBytes));
   const uint64_t read_bytes = static_cast<uint64_t>(n_tasks) * kTaskBytes;
   const ScratchMemory memory(read_bytes);
@@ -138,24 +171,24 @@ double measure_dram_read_gb_per_s(ThreadPool& pool, const LimitSizes& sizes) {
   pool.parallel_for(n_tasks, [&](int64_t task, int) { std::memset(place(task), 1, kTaskBytes); });
   const auto sum = isa_available(Isa::kAvx512) ? &sum_avx512 : &sum_sse2;
   std::vector<uint64_t> sums(static_cast<size_t>(n_tasks));
-  const double fastest_s = fastest_run_s(sizes.max_s, [&] {
+  const auto speeds = giga_per_s_of_runs(static_cast<double>(read_bytes), sizes.max_s, [&] {
     pool.parallel_for(n_tasks,
                       [&](int64_t task, int) { sums[static_cast<size_t>(task)] = sum(place(task), kTaskBytes); });
   });
   // Every byte is 1: what was not read, or read twice, shows.
   for (const uint64_t task_sum : sums) MORAINE_CHECK(task_sum == kTaskBytes / 8 * 0x0101010101010101u);
-  return static_cast<double>(read_bytes) / fastest_s / 1e9;
+  return speeds;
 }
 
-std::optional<double> measure_int8_gflop_per_s(const ThreadPool& pool, const LimitSizes& sizes) {
+std::vector<double> measure_int8_gflop_per_s(const ThreadPool& pool, const LimitSizes& sizes) {
   return matmul_gflop_per_s(pool, sizes, DnnlType::u8, DnnlType::s8, DnnlType::s32);
 }
 
-std::optional<double> measure_bf16_gflop_per_s(const ThreadPool& pool, const LimitSizes& sizes) {
+std::vector<double> measure_bf16_gflop_per_s(const ThreadPool& pool, const LimitSizes& sizes) {
   return matmul_gflop_per_s(pool, sizes, DnnlType::bf16, DnnlType::bf16, DnnlType::f32);
 }
 
-MachineLimits measure_machine_limits(ThreadPool& pool, const LimitSizes& sizes) {
+LimitSamples measure_machine_limits(ThreadPool& pool, const LimitSizes& sizes) {
   return {.dram_read_gb_per_s = measure_dram_read_gb_per_s(pool, sizes),
           .int8_gflop_per_s = measure_int8_gflop_per_s(pool, sizes),
           .bf16_gflop_per_s = measure_bf16_gflop_per_s(pool, sizes)};

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "cpu/thread_pool.h"
 
@@ -24,16 +25,29 @@ struct MachineLimits {
   std::optional<double> bf16_gflop_per_s = {};  ///< oneDNN matmul bf16 × bf16 → f32
 };
 
-/// Reads a buffer of `read_bytes` with all threads of the pool, each from four places at a time, again and again for
-/// max_s: the fastest pass. Throws quant::Error(kNotEnough) if the memory can't be had.
-double measure_dram_read_gb_per_s(ThreadPool& pool, const LimitSizes& sizes);
+/// The speeds of single runs, in the order they were made. Empty where nothing was measured.
+struct LimitSamples {
+  std::vector<double> dram_read_gb_per_s = {};
+  std::vector<double> int8_gflop_per_s = {};
+  std::vector<double> bf16_gflop_per_s = {};
 
-/// The fastest run of oneDNN's matmul with as many threads as the pool has, weights in the order oneDNN likes best.
-/// Nothing where oneDNN has only its reference code for these types.
-std::optional<double> measure_int8_gflop_per_s(const ThreadPool& pool, const LimitSizes& sizes);
-std::optional<double> measure_bf16_gflop_per_s(const ThreadPool& pool, const LimitSizes& sizes);
+  LimitSamples& operator+=(const LimitSamples& others);
+  /// What the machine can do at most.
+  MachineLimits fastest() const;
+  /// What it could do at this time: comparable with a median of something else.
+  MachineLimits median() const;
+};
+
+/// Reads a buffer of `read_bytes` with all threads of the pool, each from four places at a time, again and again for
+/// max_s: the speed of every pass. Throws quant::Error(kNotEnough) if the memory can't be had.
+std::vector<double> measure_dram_read_gb_per_s(ThreadPool& pool, const LimitSizes& sizes);
+
+/// Runs of oneDNN's matmul with as many threads as the pool has, weights in the order oneDNN likes best. Nothing where
+/// oneDNN has only its reference code for these types.
+std::vector<double> measure_int8_gflop_per_s(const ThreadPool& pool, const LimitSizes& sizes);
+std::vector<double> measure_bf16_gflop_per_s(const ThreadPool& pool, const LimitSizes& sizes);
 
 /// All three.
-MachineLimits measure_machine_limits(ThreadPool& pool, const LimitSizes& sizes);
+LimitSamples measure_machine_limits(ThreadPool& pool, const LimitSizes& sizes);
 
 }  // namespace moraine::cpu

@@ -19,8 +19,14 @@ std::optional<double> fraction_of(const BenchRow& row, const std::optional<Bound
   return row.tokens_per_s.median / bound->tokens_per_s;
 }
 
-quant::Json row_json(const BenchRow& row, const BenchLimits& limits) {
-  const std::optional<Bound> bound = bound_of(row, limits);
+quant::Json compute_json(const cpu::MachineLimits& limits) {
+  return {{"dram_read_gb_per_s", or_null(limits.dram_read_gb_per_s)},
+          {"int8_gflop_per_s", or_null(limits.int8_gflop_per_s)},
+          {"bf16_gflop_per_s", or_null(limits.bf16_gflop_per_s)}};
+}
+
+quant::Json row_json(const BenchRow& row, const BenchLimits& best) {
+  const std::optional<Bound> bound = bound_of(row, limits_beside(row, best));
   return {
       {"test", test_name(row.test)},
       {"tokens", row.tokens},
@@ -34,8 +40,10 @@ quant::Json row_json(const BenchRow& row, const BenchLimits& limits) {
       {"bytes_wasted_per_token", row.bytes_wasted},
       {"disk_gb_per_s", or_null(row.disk_gb_per_s)},
       {"expert_hit_rate", or_null(row.expert_hit_rate)},
+      {"limits", compute_json(row.beside)},
       {"bound", bound ? quant::Json(bound->limit) : quant::Json(nullptr)},
       {"fraction_of_bound", or_null(fraction_of(row, bound))},
+      {"fraction_of_best", or_null(fraction_of(row, bound_of(row, best)))},
   };
 }
 
@@ -44,8 +52,8 @@ std::string rate_text(const std::optional<double>& rate, const char* unit) {
   return *rate < 100.0 ? fmt::format("{:.2f} {}", *rate, unit) : fmt::format("{:.0f} {}", *rate, unit);
 }
 
-std::string row_line(const BenchRow& row, const BenchLimits& limits) {
-  const std::optional<Bound> bound = bound_of(row, limits);
+std::string row_line(const BenchRow& row, const BenchLimits& best) {
+  const std::optional<Bound> bound = bound_of(row, limits_beside(row, best));
   const Cost cost = total_of(row.costs);
   const double median = row.tokens_per_s.median;
   std::string line =
@@ -55,6 +63,11 @@ std::string row_line(const BenchRow& row, const BenchLimits& limits) {
   line += bound ? fmt::format("  {:.2f} t/s ({}): {:.1f} %", bound->tokens_per_s, bound->limit,
                               100.0 * fraction_of(row, bound).value_or(0.0))
                 : "  none";
+  if (row.beside.dram_read_gb_per_s && bound) {
+    line += fmt::format("; DRAM read beside it {}, {:.1f} % of the run's best",
+                        rate_text(row.beside.dram_read_gb_per_s, "GB/s"),
+                        100.0 * fraction_of(row, bound_of(row, best)).value_or(0.0));
+  }
   if (row.bytes_read > 0.0) {
     const double busy_share = row.total_s > 0.0 ? row.disk_busy_s / row.total_s : 0.0;
     line +=

@@ -33,6 +33,16 @@ BenchLimits larger_of(const BenchLimits& before, const BenchLimits& after) {
           .disk_gb_per_s = larger(before.disk_gb_per_s, after.disk_gb_per_s)};
 }
 
+BenchLimits limits_beside(const BenchRow& row, const BenchLimits& best) {
+  const auto or_best = [](const std::optional<double>& beside, const std::optional<double>& of_run) {
+    return beside ? beside : of_run;
+  };
+  return {.compute = {.dram_read_gb_per_s = or_best(row.beside.dram_read_gb_per_s, best.compute.dram_read_gb_per_s),
+                      .int8_gflop_per_s = or_best(row.beside.int8_gflop_per_s, best.compute.int8_gflop_per_s),
+                      .bf16_gflop_per_s = or_best(row.beside.bf16_gflop_per_s, best.compute.bf16_gflop_per_s)},
+          .disk_gb_per_s = best.disk_gb_per_s};
+}
+
 std::optional<Bound> bound_of(const BenchRow& row, const BenchLimits& limits) {
   const Cost cost = total_of(row.costs);
   const double dram_s = seconds_at(cost.weight_bytes, limits.compute.dram_read_gb_per_s);

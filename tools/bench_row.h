@@ -28,7 +28,7 @@ struct BenchLimits {
   cpu::MachineLimits compute = {};
   std::optional<double> disk_gb_per_s = {};
 };
-/// The larger of each: limits are measured before and after, and whatever disturbed one of the two does not count.
+/// The larger of each: whatever disturbed one of two measurements does not count.
 BenchLimits larger_of(const BenchLimits& before, const BenchLimits& after);
 
 /// One test with its repetitions. Per-token values are means over all tokens of all repetitions.
@@ -49,7 +49,12 @@ struct BenchRow {
   std::optional<double> expert_hit_rate = {};  ///< nothing if no expert was wanted
   /// Of the drive, measured right before and right after this test: the mean. Nothing if nothing was read.
   std::optional<double> disk_gb_per_s = {};
+  /// Medians of what was measured before the first repetition and after each. Nothing where nothing was.
+  cpu::MachineLimits beside = {};
 };
+
+/// The limits of the time at which the row was measured: `beside`, and where that says nothing the run's best.
+BenchLimits limits_beside(const BenchRow& row, const BenchLimits& best);
 
 /// Which limit holds a test back, and the speed it allows.
 struct Bound {

@@ -53,8 +53,10 @@ class TouchedExperts final : public runtime::StepObserver {
 /// Adds up the repetitions of one test.
 class RowMeter {
  public:
-  RowMeter(runtime::Engine& engine, LayerTimes& times, const BenchRow& row)
-      : engine_(engine), times_(times), row_(row) {}
+  RowMeter(runtime::Engine& engine, LayerTimes& times, const BenchRow& row, const ComputeMeter& limits)
+      : engine_(engine), times_(times), row_(row), limits_(limits) {
+    if (limits_) beside_ = limits_();
+  }
 
   /// `run` takes row.tokens tokens through the model; `costs` says afterwards what they cost, all together.
   void repetition(const std::function<void()>& run, const std::function<StepCosts()>& costs) {
@@ -78,6 +80,7 @@ class RowMeter {
       row_.seconds[kind] += times_.seconds[kind] - times_before.seconds[kind];
       row_.costs[kind] += cost[kind];
     }
+    if (limits_) beside_ += limits_();
   }
 
   BenchRow finish() {
@@ -93,6 +96,7 @@ class RowMeter {
     }
     if (wanted_ > 0) row_.expert_hit_rate = static_cast<double>(hits_) / static_cast<double>(wanted_);
     row_.tokens_per_s = Spread::of(speeds_);
+    row_.beside = beside_.median();
     return row_;
   }
 
@@ -100,6 +104,8 @@ class RowMeter {
   runtime::Engine& engine_;
   LayerTimes& times_;
   BenchRow row_;
+  const ComputeMeter& limits_;
+  cpu::LimitSamples beside_;
   std::vector<double> speeds_;
   uint64_t hits_ = 0, wanted_ = 0;
 };
@@ -107,11 +113,12 @@ class RowMeter {
 /// One benchmark's state: the engine, and where its random tokens come from.
 class BenchRun {
  public:
-  BenchRun(runtime::Engine& engine, LayerTimes& times, int threads, const BenchPlan& plan)
+  BenchRun(runtime::Engine& engine, LayerTimes& times, int threads, const BenchPlan& plan, const ComputeMeter& limits)
       : engine_(engine),
         times_(times),
         threads_(threads),
         plan_(plan),
+        limits_(limits),
         costs_(engine.model(), engine.experts().layouts),
         random_(plan.seed),
         logits_(static_cast<size_t>(engine.config().vocab_size)) {}
@@ -132,7 +139,8 @@ class BenchRun {
   }
 
   BenchRow prefill_row(int64_t tokens) {
-    RowMeter meter(engine_, times_, {.test = BenchTest::kPrefill, .tokens = tokens, .context = 0, .threads = threads_});
+    RowMeter meter(engine_, times_, {.test = BenchTest::kPrefill, .tokens = tokens, .context = 0, .threads = threads_},
+                   limits_);
     for (int repetition = 0; repetition < plan_.repetitions; ++repetition) {
       TouchedExperts touched(engine_.config());
       meter.repetition([&] { prefill(tokens, &touched); }, [&] { return costs_.prefill(tokens, touched.counts()); });
@@ -147,9 +155,9 @@ class BenchRun {
     if (depth > cache.token_count()) {
       feed_tokens(engine_, cache, random_ids(depth - cache.token_count()), LogitRows::kNone, {});
     }
-    RowMeter meter(engine_, times_,
-                   {.test = BenchTest::kDecode, .tokens = tokens, .context = depth, .threads = threads_});
     decode(cache, std::min<int64_t>(tokens, kWarmUpTokens));
+    RowMeter meter(engine_, times_,
+                   {.test = BenchTest::kDecode, .tokens = tokens, .context = depth, .threads = threads_}, limits_);
     for (int repetition = 0; repetition < plan_.repetitions; ++repetition) {
       cache.truncate(depth);
       meter.repetition([&] { decode(cache, tokens); }, [&] { return decode_costs(depth); });
@@ -192,19 +200,50 @@ class BenchRun {
   LayerTimes& times_;
   int threads_;
   const BenchPlan& plan_;
+  const ComputeMeter& limits_;
   ModelCosts costs_;
   std::mt19937_64 random_;
   std::vector<float> logits_;  // [vocab_size]
 };
 
-cpu::MachineLimits compute_limits(const BenchOptions& options, int threads, const offload::Topology& machine) {
-  cpu::LimitSizes sizes = options.limit_sizes;
-  if (sizes.read_bytes == 0) {
-    sizes.read_bytes = dram_buffer_bytes(machine.l3_bytes, offload::available_ram_bytes(offload::read_memory_limit()));
+/// Measures DRAM and products whenever it is called, and keeps the fastest.
+class LimitMeter {
+ public:
+  LimitMeter(const BenchOptions& options, int threads, const offload::Topology& machine)
+      : sizes_(options.limit_sizes), given_bytes_(sizes_.read_bytes), threads_(threads), l3_bytes_(machine.l3_bytes) {}
+
+  /// While no model is open.
+  void measure_alone() {
+    sizes_.read_bytes = fitting_bytes();
+    measure(sizes_.max_s);
   }
-  cpu::ThreadPool pool(threads);
-  return cpu::measure_machine_limits(pool, sizes);
-}
+  /// While a model is open: nothing if the buffer of measure_alone() is more than memory has room for now.
+  cpu::LimitSamples measure_beside_row() {
+    if (fitting_bytes() < sizes_.read_bytes) return {};
+    return measure(sizes_.max_s / 2);
+  }
+  cpu::MachineLimits fastest() const { return all_.fastest(); }
+
+ private:
+  uint64_t fitting_bytes() const {
+    if (given_bytes_ != 0) return given_bytes_;
+    return dram_buffer_bytes(l3_bytes_, offload::available_ram_bytes(offload::read_memory_limit()));
+  }
+  cpu::LimitSamples measure(double max_s) {
+    cpu::LimitSizes sizes = sizes_;
+    sizes.max_s = max_s;
+    cpu::ThreadPool pool(threads_);
+    cpu::LimitSamples samples = cpu::measure_machine_limits(pool, sizes);
+    all_ += samples;
+    return samples;
+  }
+
+  cpu::LimitSizes sizes_;
+  uint64_t given_bytes_;
+  int threads_;
+  uint64_t l3_bytes_;
+  cpu::LimitSamples all_;
+};
 
 /// Measures the drive whenever it is called, and keeps the fastest.
 class DriveMeter {
@@ -293,16 +332,16 @@ int64_t BenchPlan::context_tokens() const {
 }
 
 std::vector<BenchRow> run_benchmark(runtime::Engine& engine, LayerTimes& times, int threads, const BenchPlan& plan,
-                                    const BenchProgress& progress, const DiskMeter& disk_meter) {
+                                    const BenchProgress& progress, const BenchMeters& meters) {
   const auto tell = [&](const std::string& what) {
     if (progress) progress(what);
   };
   plan.validate(engine.config());
-  BenchRun run(engine, times, threads, plan);
+  BenchRun run(engine, times, threads, plan, meters.compute);
   tell("warming up");
   run.warm_up();
-  if (disk_meter) tell("measuring the drive");
-  DriveBesideRows drive(disk_meter);
+  if (meters.disk) tell("measuring the drive");
+  DriveBesideRows drive(meters.disk);
   std::vector<BenchRow> rows;
   for (const int64_t tokens : plan.prompt_tokens) {
     tell(fmt::format("prefill of {} tokens", tokens));
@@ -330,7 +369,8 @@ int bench(const BenchOptions& options, Console& console) {
   const int threads = thread_count(options.engine);
 
   tell("measuring the machine");
-  BenchLimits before{.compute = compute_limits(options, threads, machine)};
+  LimitMeter limits(options, threads, machine);
+  limits.measure_alone();
   console.clear_redrawn();
   LayerTimes times;
   EngineOptions engine_options = options.engine;
@@ -340,16 +380,19 @@ int bench(const BenchOptions& options, Console& console) {
     parts.expert_backend = timed(std::move(parts.expert_backend), times);
   });
   const offload::ExpertRecordSource& records = *engine->experts().records;
-  DriveMeter drive(options, records, static_cast<size_t>(engine->store().slot_count()) < records.experts().size());
+  const bool will_stream = static_cast<size_t>(engine->store().slot_count()) < records.experts().size();
+  DriveMeter drive(options, records, will_stream);
+  BenchMeters meters{.disk = [&] { return drive.measure(); }};
+  // Between the repetitions of a row that reads experts the drive must not rest; its bound is the drive's anyway.
+  if (!will_stream) meters.compute = [&] { return limits.measure_beside_row(); };
   report.token = total_of(ModelCosts(engine->model(), engine->experts().layouts).decode(0.0));
-  report.rows = run_benchmark(*engine, times, threads, options.plan, tell, [&] { return drive.measure(); });
+  report.rows = run_benchmark(*engine, times, threads, options.plan, tell, meters);
 
   tell("measuring the machine again");
-  BenchLimits after{.disk_gb_per_s = drive.fastest()};
   engine.reset();  // its memory is wanted for the buffer
-  after.compute = compute_limits(options, threads, machine);
+  limits.measure_alone();
   console.clear_redrawn();
-  report.limits = larger_of(before, after);
+  report.limits = {.compute = limits.fastest(), .disk_gb_per_s = drive.fastest()};
   note_machine(options, report);
   console.out(options.json ? json_text(bench_json(report)) : bench_table(report));
   return kExitOk;

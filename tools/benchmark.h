@@ -48,13 +48,21 @@ using BenchProgress = std::function<void(const std::string& what)>;
 /// Measures the drive, GB/s: called before the first row and after each that has read from it.
 using DiskMeter = std::function<std::optional<double>()>;
 
+/// Measures the machine's limits: called before the first repetition of a row and after each.
+using ComputeMeter = std::function<cpu::LimitSamples()>;
+/// What is measured beside the rows.
+struct BenchMeters {
+  DiskMeter disk = {};
+  ComputeMeter compute = {};
+};
+
 /// Runs the plan on an engine whose backends add their time to `times`. Token ids are random, so that experts vary. The
 /// expert store is warm: filled if it holds all experts, else as some steps leave it. Rows: prompts first, then
 /// decoding, in the plan's order.
 std::vector<BenchRow> run_benchmark(runtime::Engine& engine, LayerTimes& times, int threads, const BenchPlan& plan,
-                                    const BenchProgress& progress = {}, const DiskMeter& disk_meter = {});
+                                    const BenchProgress& progress = {}, const BenchMeters& meters = {});
 
-/// Runs `moraine bench`: limits, plan with the drive's speed beside every row, limits again. Returns the exit code.
+/// Runs `moraine bench`: limits, plan with the machine's speed beside every row, limits again. Returns the exit code.
 int bench(const BenchOptions& options, Console& console);
 
 }  // namespace moraine::tools

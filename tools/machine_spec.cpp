@@ -83,7 +83,7 @@ cpu::MachineLimits measure_compute(int threads, const offload::Topology& topolog
   cpu::LimitSizes sizes;
   sizes.read_bytes = dram_buffer_bytes(topology.l3_bytes, offload::available_ram_bytes(topology.memory_limit));
   cpu::ThreadPool pool(threads);
-  return cpu::measure_machine_limits(pool, sizes);
+  return cpu::measure_machine_limits(pool, sizes).fastest();
 }
 
 std::optional<double> measure_directory_gb_per_s(const std::filesystem::path& directory) {

@@ -19,7 +19,8 @@ BenchReport sample() {
                   .disk_busy_s = 0.08,
                   .bytes_wasted = 1e5,
                   .expert_hit_rate = 0.75,
-                  .disk_gb_per_s = 1.5};
+                  .disk_gb_per_s = 1.5,
+                  .beside = {.dram_read_gb_per_s = 25.0}};
   decode.costs[LayerKind::kRouted] = {.weight_bytes = 1.5e9, .flop = 3e9};
   decode.costs[LayerKind::kAttention] = {.weight_bytes = 0.5e9, .flop = 1e9};
   decode.seconds[LayerKind::kRouted] = 0.05;
@@ -48,10 +49,14 @@ TEST(BenchJson, IsTheObjectOfTheDesign) {
     "rows": [
       {"test": "decode", "tokens": 64, "context": 8192, "threads": 2,
        "tokens_per_s": {"median": 10.0, "min": 9.5, "max": 10.5}, "weight_bytes_per_token": 2e9,
-       "bytes_read_per_token": 1e6, "bytes_missed_per_token": 8e5, "bytes_wasted_per_token": 1e5, "disk_gb_per_s": 1.5, "expert_hit_rate": 0.75, "bound": "dram", "fraction_of_bound": 0.5},
+       "bytes_read_per_token": 1e6, "bytes_missed_per_token": 8e5, "bytes_wasted_per_token": 1e5, "disk_gb_per_s": 1.5, "expert_hit_rate": 0.75,
+       "limits": {"dram_read_gb_per_s": 25.0, "int8_gflop_per_s": null, "bf16_gflop_per_s": null},
+       "bound": "dram", "fraction_of_bound": 0.8, "fraction_of_best": 0.5},
       {"test": "prefill", "tokens": 128, "context": 0, "threads": 2,
        "tokens_per_s": {"median": 200.0, "min": 190.0, "max": 210.0}, "weight_bytes_per_token": 1e7,
-       "bytes_read_per_token": 0.0, "bytes_missed_per_token": 0.0, "bytes_wasted_per_token": 0.0, "disk_gb_per_s": null, "expert_hit_rate": null, "bound": "int8", "fraction_of_bound": 0.8}]})");
+       "bytes_read_per_token": 0.0, "bytes_missed_per_token": 0.0, "bytes_wasted_per_token": 0.0, "disk_gb_per_s": null, "expert_hit_rate": null,
+       "limits": {"dram_read_gb_per_s": null, "int8_gflop_per_s": null, "bf16_gflop_per_s": null},
+       "bound": "int8", "fraction_of_bound": 0.8, "fraction_of_best": 0.8}]})");
   EXPECT_EQ(bench_json(sample()), expected) << bench_json(sample()).dump(1);
 }
 
@@ -59,6 +64,7 @@ TEST(BenchJson, HasNoBoundWithoutLimits) {
   BenchReport report = sample();
   report.limits = {};
   report.rows[0].disk_gb_per_s.reset();
+  report.rows[0].beside = {};
   const quant::Json json = bench_json(report);
   EXPECT_TRUE(json["rows"][0]["bound"].is_null());
   EXPECT_TRUE(json["rows"][0]["fraction_of_bound"].is_null());
@@ -82,7 +88,8 @@ TEST(BenchTable, ShowsRowsWithTheirParts) {
   using ::testing::HasSubstr;
   const std::string table = bench_table(sample());
   EXPECT_THAT(table, HasSubstr("DRAM read 40.00 GB/s, int8 1000 GFLOP/s, bf16 not measured, disk not measured"));
-  EXPECT_THAT(line_of(table, "decode"), HasSubstr("20.00 t/s (dram): 50.0 %"));
+  EXPECT_THAT(line_of(table, "decode"),
+              HasSubstr("12.50 t/s (dram): 80.0 %; DRAM read beside it 25.00 GB/s, 50.0 % of the run's best;"));
   EXPECT_THAT(line_of(table, "decode"), HasSubstr("0.0008 GB/token missed, 0.0010 read, 0.0001 for nothing; reading "
                                                   "80.0 % of the time; disk 1.50 GB/s, hits 75.0 %"));
   EXPECT_THAT(line_of(table, "routed"), HasSubstr("50.000 ms/token   50.0 %"));

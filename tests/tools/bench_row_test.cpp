@@ -25,6 +25,15 @@ TEST(BenchLimits, TheLargerOfEachCounts) {
   EXPECT_FALSE(larger_of({}, {}).disk_gb_per_s);
 }
 
+TEST(BenchLimits, OfARowAreThoseMeasuredBesideIt) {
+  const BenchLimits best{.compute = {.dram_read_gb_per_s = 40.0, .int8_gflop_per_s = 1000.0}, .disk_gb_per_s = 2.0};
+  const BenchLimits beside = limits_beside({.beside = {.dram_read_gb_per_s = 36.0, .bf16_gflop_per_s = 400.0}}, best);
+  EXPECT_EQ(beside.compute.dram_read_gb_per_s, 36.0);
+  EXPECT_EQ(beside.compute.int8_gflop_per_s, 1000.0) << "not measured beside the row";
+  EXPECT_EQ(beside.compute.bf16_gflop_per_s, 400.0);
+  EXPECT_EQ(beside.disk_gb_per_s, 2.0);
+}
+
 /// Beside it the drive gave 1 GB/s.
 BenchRow row(BenchTest test, const Cost& cost, double bytes_missed = 0.0) {
   BenchRow made{.test = test, .bytes_missed = bytes_missed, .disk_gb_per_s = 1.0};

@@ -106,7 +106,7 @@ TEST_F(Benchmark, SeesWhatComesFromTheDisk) {
   int measured = 0;
   const std::vector<BenchRow> rows =
       run_benchmark(*engine, times_, 2, {.prompt_tokens = {8}, .decode_tokens = 8, .depths = {0}, .repetitions = 1}, {},
-                    [&] { return std::optional<double>(++measured); });
+                    {.disk = [&] { return std::optional<double>(++measured); }});
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_EQ(rows[0].disk_gb_per_s, 1.5) << "between the first measurement and the second";
   EXPECT_EQ(rows[1].disk_gb_per_s, 2.5);
@@ -115,6 +115,18 @@ TEST_F(Benchmark, SeesWhatComesFromTheDisk) {
   EXPECT_GT(rows[0].bytes_read, 0.0);
   EXPECT_GT(rows[0].bytes_missed, 0.0);
   EXPECT_LE(rows[0].bytes_missed, rows[0].bytes_read) << "what alignment adds was not missed";
+}
+
+TEST_F(Benchmark, MeasuresTheMachineAroundEveryRepetition) {
+  const auto engine = open(engine_options());
+  double dram = 0.0;
+  const std::vector<BenchRow> rows =
+      run_benchmark(*engine, times_, 2, {.prompt_tokens = {8}, .decode_tokens = 2, .depths = {0}, .repetitions = 2}, {},
+                    {.compute = [&] { return cpu::LimitSamples{.dram_read_gb_per_s = {dram += 1.0}}; }});
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].beside.dram_read_gb_per_s, 2.0) << "the median of 1, 2, 3";
+  EXPECT_EQ(rows[1].beside.dram_read_gb_per_s, 5.0);
+  EXPECT_FALSE(rows[0].beside.int8_gflop_per_s);
 }
 
 TEST_F(Benchmark, RefusesWhatTheContextDoesNotHold) {
@@ -144,6 +156,10 @@ TEST_F(Benchmark, PrintsLimitsOfTheSameRun) {
   EXPECT_EQ(json["rows"][0]["test"], "prefill");
   EXPECT_EQ(json["rows"][1]["test"], "decode");
   EXPECT_GT(json["rows"][1]["fraction_of_bound"].get<double>(), 0.0);
+  EXPECT_GT(json["rows"][1]["fraction_of_best"].get<double>(), 0.0);
+  // Medians of some passes, beside the fastest of them all.
+  EXPECT_GT(json["rows"][1]["limits"]["dram_read_gb_per_s"].get<double>(), 0.0);
+  EXPECT_LE(json["rows"][1]["limits"]["dram_read_gb_per_s"], json["limits"]["dram_read_gb_per_s"]);
 }
 
 TEST(BenchCommand, RefusesWrongUsage) {
