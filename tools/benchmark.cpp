@@ -217,9 +217,9 @@ class LimitMeter {
     sizes_.read_bytes = fitting_bytes();
     measure(sizes_.max_s);
   }
-  /// While a model is open: nothing if the buffer of measure_alone() is more than memory has room for now.
+  /// While a model is open: nothing if the buffer of measure_alone() would take more than half of the RAM that is free.
   cpu::LimitSamples measure_beside_row() {
-    if (fitting_bytes() < sizes_.read_bytes) return {};
+    if (offload::available_ram_bytes(offload::read_memory_limit()) / 2 < sizes_.read_bytes) return {};
     return measure(sizes_.max_s / 2);
   }
   cpu::MachineLimits fastest() const { return all_.fastest(); }
