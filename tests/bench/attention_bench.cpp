@@ -11,7 +11,8 @@
 #include "offload/host_arena.h"
 
 // Attention on R1's shape with a bf16 cache and Q8_0 projections, and the kernels it is made of. `useful` counts the
-// multiply-adds that docs/benchmarks.md counts; kv_b_proj rotates through 1.5 GiB, so that it comes from memory.
+// multiply-adds that docs/benchmarks.md counts; kv_b_proj rotates through 1.5 GiB and the cache through R1's 61 layers,
+// so that both come from memory.
 //   attention_bench --benchmark_filter='mla/'
 namespace moraine::cpu {
 namespace {
@@ -24,6 +25,7 @@ constexpr MlaShape kR1{.num_attention_heads = 128,
                        .softmax_scale = 0.1f};
 constexpr int64_t kKeyWidth = 576;
 constexpr uint64_t kWeightBytes = 3u << 29;
+constexpr int64_t kLayers = 61;  // so that a long context's latents come from memory as well
 
 /// Random Q8_0 matrices of kv_b_proj's shape, scales finite.
 quant::PackedView next_projection() {
@@ -68,17 +70,23 @@ void report(benchmark::State& state, double flop, double bytes) {
 /// `rows` rows after `context` cached tokens.
 void bench_mla(benchmark::State& state, int64_t rows, int64_t context, MlaForm form) {
   Workers workers(select_kernels(), static_cast<int>(state.range(0)));
-  LatentCache cache(1, kKeyWidth, CacheType::kBf16);
+  LatentCache cache(kLayers, kKeyWidth, CacheType::kBf16);
   cache.reserve(context + rows);
   const std::vector<float> latent = numbers(2 * kKeyWidth + 997);
-  for (int64_t s = 0; s < context + rows; ++s) cache.write(workers.kernels(), 0, s, latent.data() + s % 997);
+  for (int64_t s = 0; s < context + rows; ++s) {
+    for (int64_t layer = 0; layer < kLayers; ++layer) {
+      cache.write(workers.kernels(), layer, s, latent.data() + s % 997);
+    }
+  }
   const std::vector<float> q = numbers(rows * 128 * kR1.qk_head_dim());
   std::vector<float> out(static_cast<size_t>(rows * 128 * kR1.v_head_dim));
   const MlaSlice slice{&cache, context, 0, rows, form};
   quant::PackedView projection = next_projection();
+  int64_t layer = 0;
   for (auto _ : state) {
     projection = next_projection();
-    mla_attention(workers, kR1, projection, 0, {&slice, 1}, q.data(), out.data());
+    mla_attention(workers, kR1, projection, layer, {&slice, 1}, q.data(), out.data());
+    layer = (layer + 1) % kLayers;
   }
   const double pairs = static_cast<double>(rows) * static_cast<double>(context) +
                        static_cast<double>(rows) * static_cast<double>(rows + 1) / 2.0;

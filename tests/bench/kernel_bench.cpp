@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <string>
@@ -113,10 +114,13 @@ void bench_decode(benchmark::State& state, DType type, const Shape& shape) {
 }
 
 /// A layer's eight experts, each with `tokens` rows: what decode (1 token) and prefill do per MoE layer.
-void bench_experts(benchmark::State& state, DType type) {
+/// `stream_rows`: up to so many rows weights are used straight from memory.
+void bench_experts(benchmark::State& state, DType type, int64_t stream_rows) {
   constexpr int64_t kExperts = 8;
   const int64_t tokens = state.range(0);
-  Workers workers(select_kernels(), static_cast<int>(state.range(1)));
+  KernelTable kernels = select_kernels();
+  kernels.int8_stream_rows = stream_rows;
+  Workers workers(kernels, static_cast<int>(state.range(1)));
   const std::vector<float> x = activations(tokens * kHidden);
   std::vector<float> inner(static_cast<size_t>(kExperts * tokens * kIntermediate));
   std::vector<float> out(static_cast<size_t>(kExperts * tokens * kHidden));
@@ -231,7 +235,8 @@ void register_all() {
         [&shape](benchmark::State& state) { bench_decode(state, DType::kQ8_0, shape); });
   }
   add("decode/F32/router", {1}, [](benchmark::State& state) { bench_decode(state, DType::kF32, kRouter); });
-  const std::vector<int64_t> tokens = {1, 2, 4, 8, 16, 32, 128};
+  const std::vector<int64_t> tokens = {1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 128};
+  const int64_t stream_rows = select_kernels().int8_stream_rows;
   for (const DType type :
        {DType::kQ8_0, DType::kQ6_K, DType::kQ5_K, DType::kQ4_K, DType::kQ4_0, DType::kIQ4_XS, DType::kQ3_K,
         DType::kQ2_K, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kIQ4_NL, DType::kIQ3_XXS, DType::kIQ3_S,
@@ -239,7 +244,12 @@ void register_all() {
     const std::string name(quant::dtype_name(type));
     add("matmul/" + name, tokens, [type](benchmark::State& state) { bench_matmul(state, type, false); });
     add("matmul_precise/" + name, tokens, [type](benchmark::State& state) { bench_matmul(state, type, true); });
-    add("experts/" + name, tokens, [type](benchmark::State& state) { bench_experts(state, type); });
+    add("experts/" + name, tokens,
+        [type, stream_rows](benchmark::State& state) { bench_experts(state, type, stream_rows); });
+    // Through a panel where experts/ takes the weights from memory: which of the two is faster from how many rows on.
+    std::vector<int64_t> few(static_cast<size_t>(std::min<int64_t>(stream_rows, 8)));
+    std::iota(few.begin(), few.end(), 1);
+    add("experts_panel/" + name, few, [type](benchmark::State& state) { bench_experts(state, type, 0); });
   }
 }
 
