@@ -122,10 +122,28 @@ void for_each_block(DType type, int64_t rows, int64_t cols, Byte* data, Visit vi
   }
 }
 
+/// Zeros where no block is written: a last group without 16 rows, odd columns, gaps before the next multiple of 64,
+/// what follows the groups. (Clearing all first would be a third pass over a matrix of hundreds of megabytes.)
+void clear_padding(DType type, int64_t rows, int64_t cols, std::span<std::byte> out) {
+  const uint64_t group_bytes = packed_group_bytes(type, cols);
+  const auto full_groups = static_cast<uint64_t>(rows / kRowGroup);
+  const uint64_t written_bytes = row_bytes(type, cols) * static_cast<uint64_t>(kRowGroup);
+  if (type == DType::kBF16 && cols % 2 != 0) {
+    std::ranges::fill(out, std::byte{0});
+    return;
+  }
+  if (written_bytes < group_bytes) {
+    for (uint64_t group = 0; group < full_groups; ++group) {
+      std::ranges::fill(out.subspan(group * group_bytes + written_bytes, group_bytes - written_bytes), std::byte{0});
+    }
+  }
+  std::ranges::fill(out.subspan(full_groups * group_bytes), std::byte{0});
+}
+
 void pack_any(DType type, std::span<const std::byte> row_major, int64_t rows, int64_t cols, std::span<std::byte> out) {
   MORAINE_CHECK(out.size() == packed_bytes(type, rows, cols));
   MORAINE_CHECK(row_major.size() == static_cast<uint64_t>(rows) * row_bytes(type, cols));
-  std::fill(out.begin(), out.end(), std::byte{0});  // padding rows, odd columns, gaps before the next multiple of 64
+  clear_padding(type, rows, cols, out);
   with_block_of(type, [&]<typename Block>(Block block) {
     const int64_t blocks = cols / Block::kElements;
     for_each_block(type, rows, cols, out.data(), [&](std::byte* group, int64_t row, int64_t r, int64_t b) {
@@ -198,7 +216,7 @@ void quantize_packed(DType type, std::span<const float> values, int64_t rows, in
   }
   MORAINE_CHECK(out.size() == packed_bytes(type, rows, cols));
   MORAINE_CHECK(values.size() == static_cast<uint64_t>(rows) * static_cast<uint64_t>(cols));
-  std::fill(out.begin(), out.end(), std::byte{0});
+  clear_padding(type, rows, cols, out);
   with_block_of(type, [&]<typename Block>(Block block) {
     if constexpr (IsGridFormat<Block>) {
       throw Error(ErrorKind::kUsage, {.what = fmt::format("weights can't be quantized to {}", dtype_name(type)),

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <future>
+#include <utility>
 
 #include "quant/checksum.h"
 #include "quant/error.h"
@@ -33,6 +35,10 @@ void check_wanted(std::optional<quant::DType> wanted, const CheckpointTensor& te
                                                 .got = std::string(quant::dtype_name(tensor.weight->dtype)),
                                                 .action = "choose --experts BF16, Q8_0 or Q4_K"});
 }
+
+/// Matrices of this are finished side by side. Smaller ones are of routed experts, of which several are finished at
+/// once.
+constexpr uint64_t kParallelBytes = 32u << 20;
 
 /// pack_checkpoint_tensor() in pieces of rows, so that numbers on their way through f32 take little memory.
 void pack_in_pieces(quant::DType stored, std::span<const std::byte> weight, std::span<const std::byte> scale_inv,
@@ -162,31 +168,41 @@ void CheckpointExperts::check_sum(const quant::TensorInfo& tensor, std::span<con
 void CheckpointExperts::finish(offload::ExpertId id, std::span<const std::byte> raw,
                                std::span<std::byte> record) const {
   const quant::ExpertLayout& layout = layouts_[static_cast<size_t>(id.layer)];
-  const struct {
-    const quant::MatrixDesc& desc;
-    uint64_t offset_bytes;
-  } targets[3] = {{layout.gate, 0}, {layout.up, layout.up_offset_bytes}, {layout.down, layout.down_offset_bytes}};
+  const std::pair<const quant::MatrixDesc*, uint64_t> targets[3] = {
+      {&layout.gate, 0}, {&layout.up, layout.up_offset_bytes}, {&layout.down, layout.down_offset_bytes}};
   const Expert& stored = expert(id);
-  size_t at = 0;
-  for (int m = 0; m < 3; ++m) {
+  const auto bytes_of = [](const quant::TensorInfo* tensor) { return tensor != nullptr ? tensor->size_bytes : 0; };
+  const auto make = [&](int m, std::span<const std::byte> bytes) {
     const CheckpointTensor& matrix = stored.matrices[m];
-    const quant::MatrixDesc& desc = targets[m].desc;
-    const auto weight = raw.subspan(at, matrix.weight->size_bytes);
-    at += weight.size();
-    const auto scale_inv =
-        matrix.scale_inv != nullptr ? raw.subspan(at, matrix.scale_inv->size_bytes) : std::span<const std::byte>();
-    at += scale_inv.size();
+    const auto& [desc, offset_bytes] = targets[m];
+    const auto weight = bytes.first(matrix.weight->size_bytes);
+    const auto scale_inv = bytes.subspan(weight.size());
     check_sum(*matrix.weight, weight);
     if (matrix.scale_inv != nullptr) check_sum(*matrix.scale_inv, scale_inv);
-    const auto out = record.subspan(targets[m].offset_bytes, quant::packed_bytes(desc.type, desc.rows, desc.cols));
+    const auto out = record.subspan(offset_bytes, quant::packed_bytes(desc->type, desc->rows, desc->cols));
     try {
-      pack_in_pieces(matrix.weight->dtype, weight, scale_inv, desc, out);
+      pack_in_pieces(matrix.weight->dtype, weight, scale_inv, *desc, out);
     } catch (const quant::Error& error) {
       throw quant::Error(error.kind(), {.what = error.what(),
                                         .file = files_[static_cast<size_t>(matrix.weight->file)],
                                         .item = matrix.weight->name,
                                         .offset = matrix.weight->offset});
     }
+  };
+  std::future<void> others[2];
+  for (int m = 0; m < 3; ++m) {
+    const uint64_t size_bytes = bytes_of(stored.matrices[m].weight) + bytes_of(stored.matrices[m].scale_inv);
+    const auto bytes = raw.first(size_bytes);
+    raw = raw.subspan(size_bytes);
+    // The FFN of a dense layer is waited for by all cores, and to re-lay it out takes longer than to read it.
+    if (m < 2 && size_bytes >= kParallelBytes) {
+      others[m] = std::async(std::launch::async, make, m, bytes);
+    } else {
+      make(m, bytes);
+    }
+  }
+  for (std::future<void>& other : others) {
+    if (other.valid()) other.get();
   }
 }
 

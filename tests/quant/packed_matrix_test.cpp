@@ -340,8 +340,12 @@ TEST(PackedMatrix, RowsOfPaddingAreZero) {
     std::vector<float> values(static_cast<size_t>(16 * cols));
     dequantize_packed(all_rows, 0, 16, values);
     for (size_t i = static_cast<size_t>(cols); i < values.size(); ++i) ASSERT_EQ(values[i], 0.0f) << dtype_name(type);
-    for (uint64_t i = row_bytes(type, cols) * 16; i < packed_group_bytes(type, cols); ++i) {
-      ASSERT_TRUE(type == DType::kBF16 || packed.data()[i] == std::byte{0}) << dtype_name(type) << " gap at " << i;
+    AlignedBuffer full = buffer_for(type, {16, cols});
+    quantize_packed(type, std::vector<float>(static_cast<size_t>(16 * cols), 1.0f), 16, cols, full.span());
+    for (const AlignedBuffer* matrix : {&packed, &full}) {
+      for (uint64_t i = row_bytes(type, cols) * 16; i < packed_group_bytes(type, cols); ++i) {
+        ASSERT_TRUE(type == DType::kBF16 || matrix->data()[i] == std::byte{0}) << dtype_name(type) << " gap at " << i;
+      }
     }
   }
 }
