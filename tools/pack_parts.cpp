@@ -141,7 +141,7 @@ void ResidentShards::write_index(const fs::path& directory, quant::PackIndex& pa
 }
 
 int records_in_memory(int threads, uint64_t bytes_of_each) {
-  constexpr int kBeyondCores = 2;
+  constexpr int kBeyondCores = 4;  // they wait for the drive, to be read and to be written
   constexpr uint64_t kMostBytes = uint64_t{6} << 30;
   const uint64_t most = std::max<uint64_t>(1, kMostBytes / std::max<uint64_t>(1, bytes_of_each));
   return static_cast<int>(std::min<uint64_t>(static_cast<uint64_t>(std::max(1, threads) + kBeyondCores), most));
