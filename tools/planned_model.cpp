@@ -47,6 +47,15 @@ ModelForm streamed_form(const runtime::ModelConfig& config, const runtime::Model
   };
 }
 
+/// A model whose weights are here.
+ModelForm stored_form(const quant::Checkpoint& checkpoint, const runtime::ModelConfig& config,
+                      std::optional<quant::DType> resident, runtime::ExpertSource source, bool stream_ffn) {
+  const double read_bytes = read_bytes_per_record(*source.records);
+  return {.shape = shared(runtime::model_shape(checkpoint, config, {.resident = resident, .stream_ffn = stream_ffn})),
+          .source = std::move(source),
+          .read_bytes_per_record = read_bytes};
+}
+
 }  // namespace
 
 std::vector<std::filesystem::path> ModelForm::files() const {
@@ -66,22 +75,24 @@ PlannedModel planned_model(std::string name, const runtime::ModelConfig& config,
   whole.source.layouts.assign(static_cast<size_t>(config.num_hidden_layers), layout);
   whole.source.type_name = config.has_experts() ? quant::dtype_name(layout.gate.type) : "none";
   PlannedModel model{.name = std::move(name), .whole = std::move(whole)};
-  if (!config.has_experts()) model.streamed = streamed_form(config, *model.whole.shape, resident);
+  if (!config.has_experts()) {
+    model.streamed = [config, whole_shape = model.whole.shape, resident] {
+      return streamed_form(config, *whole_shape, resident);
+    };
+  }
   return model;
 }
 
 PlannedModel planned_model(std::string name, const quant::Checkpoint& checkpoint, const runtime::ModelConfig& config,
                            std::optional<quant::DType> experts, std::optional<quant::DType> resident) {
-  const auto form = [&](runtime::ExpertSource source, bool stream_ffn) {
-    const double read_bytes = read_bytes_per_record(*source.records);
-    return ModelForm{
-        .shape = shared(runtime::model_shape(checkpoint, config, {.resident = resident, .stream_ffn = stream_ffn})),
-        .source = std::move(source),
-        .read_bytes_per_record = read_bytes};
-  };
   PlannedModel model{.name = std::move(name),
-                     .whole = form(runtime::open_expert_source(checkpoint, config, experts), false)};
-  if (!config.has_experts()) model.streamed = form(runtime::open_streamed_ffn(checkpoint, config, resident), true);
+                     .whole = stored_form(checkpoint, config, resident,
+                                          runtime::open_expert_source(checkpoint, config, experts), false)};
+  if (!config.has_experts()) {
+    model.streamed = [checkpoint, config, resident] {
+      return stored_form(checkpoint, config, resident, runtime::open_streamed_ffn(checkpoint, config, resident), true);
+    };
+  }
   return model;
 }
 
@@ -111,7 +122,7 @@ PlacedModel place_model(const PlannedModel& model, const offload::MemoryRoom& ro
       if (!model.streamed || error.kind() != quant::ErrorKind::kNotEnough) throw;
     }
   }
-  return placed(*model.streamed);
+  return placed(model.streamed());
 }
 
 }  // namespace moraine::tools

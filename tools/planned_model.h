@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,8 +28,8 @@ struct ModelForm {
 /// A model's shapes and types, all that a plan needs. Its weights need not be on this machine.
 struct PlannedModel {
   std::string name;
-  ModelForm whole;                         ///< everything but routed experts is resident
-  std::optional<ModelForm> streamed = {};  ///< of a dense model
+  ModelForm whole;                           ///< everything but routed experts is resident
+  std::function<ModelForm()> streamed = {};  ///< makes that form of a dense model, which most do not need; else empty
 
   const runtime::ModelConfig& config() const { return whole.shape->config; }
 };
