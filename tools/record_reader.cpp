@@ -1,71 +1,62 @@
 #include "tools/record_reader.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <optional>
+#include <utility>
 
 #include "quant/checksum.h"
 #include "quant/error.h"
+#include "quant/file_io.h"
 
 namespace moraine::tools {
-
 namespace {
 
-constexpr uint64_t kPageBytes = quant::AlignedBuffer::kAlignment;  // what O_DIRECT asks of offset, size and address
-constexpr uint64_t kBounceBytes = 4u << 20;
-
-/// Fills `out` from byte `offset` of a file that is open with O_DIRECT. False if anything is not as it should be: the
-/// page cache will tell.
-bool read_direct(int fd, std::span<std::byte> out, uint64_t offset, std::span<std::byte> bounce) {
-  while (!out.empty()) {
-    const uint64_t skip = offset % kPageBytes;
-    const bool in_place =
-        skip == 0 && out.size() >= kPageBytes && reinterpret_cast<uintptr_t>(out.data()) % kPageBytes == 0;
-    const uint64_t pages = in_place ? out.size() / kPageBytes : (skip + out.size() + kPageBytes - 1) / kPageBytes;
-    const uint64_t wanted = std::min(pages * kPageBytes, kBounceBytes);
-    const ssize_t got = ::pread(fd, in_place ? out.data() : bounce.data(), wanted, static_cast<off_t>(offset - skip));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= static_cast<ssize_t>(skip)) return false;
-    const uint64_t usable = std::min<uint64_t>(static_cast<uint64_t>(got) - skip, out.size());
-    if (!in_place) std::memcpy(out.data(), bounce.data() + skip, usable);
-    out = out.subspan(usable);
-    offset += usable;
-  }
-  return true;
-}
+constexpr uint64_t kPieceBytes = 4u << 20;  // of a system read: several threads keep the drive busy with one each
 
 }  // namespace
 
-RecordReader::RecordReader(const offload::ExpertRecordSource& source) : source_(source) {
-  for (const std::filesystem::path& file : source.files()) {
-    files_.push_back({.plain = quant::open_for_read(file),
-                      .direct = quant::UniqueFd(::open(file.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC))});
-  }
-}
+/// Memory of one read() after the other.
+struct RecordReader::Scratch {
+  explicit Scratch(const offload::FileSet& files)
+      : scheduler(files, {.piece_bytes = kPieceBytes, .bounce_buffers = 1, .in_flight_bytes = kPieceBytes}) {}
 
-RecordReader::Scratch RecordReader::take_scratch(uint64_t raw_bytes) const {
-  Scratch scratch;
-  {
-    const std::lock_guard lock(mutex_);
-    if (!scratches_.empty()) {
-      scratch = std::move(scratches_.back());
-      scratches_.pop_back();
-    }
-  }
-  if (scratch.bounce.size() == 0) scratch.bounce = quant::AlignedBuffer(kBounceBytes);
-  if (scratch.raw.size() < raw_bytes) scratch.raw = quant::AlignedBuffer(raw_bytes);
+  offload::ReadScheduler scheduler;
+  quant::AlignedBuffer raw;  // what a record is made of
+};
+
+RecordReader::RecordReader(const offload::ExpertRecordSource& source) : source_(source), files_(source.files()) {}
+
+RecordReader::~RecordReader() = default;
+
+std::unique_ptr<RecordReader::Scratch> RecordReader::take_scratch() const {
+  const std::lock_guard lock(mutex_);
+  if (scratches_.empty()) return std::make_unique<Scratch>(files_);
+  std::unique_ptr<Scratch> scratch = std::move(scratches_.back());
+  scratches_.pop_back();
   return scratch;
 }
 
-void RecordReader::read_extent(const offload::Extent& extent, std::span<std::byte> out,
-                               std::span<std::byte> bounce) const {
-  const auto index = static_cast<size_t>(extent.file);
-  const File& file = files_[index];
-  if (file.direct && read_direct(file.direct.get(), out, extent.offset, bounce)) return;
-  quant::pread_exact(file.plain.get(), out, extent.offset, source_.files()[index]);
+void RecordReader::read_extents(std::span<const offload::Extent> extents, std::span<std::byte> out,
+                                offload::ReadScheduler& scheduler) const {
+  for (const offload::Extent& extent : extents) {
+    scheduler.add({.file = extent.file, .offset = extent.offset, .destination = out.first(extent.size_bytes)});
+    out = out.subspan(extent.size_bytes);
+  }
+  while (std::optional<offload::ReadPiece> piece = scheduler.next()) {
+    const ssize_t got =
+        ::pread(files_.fd(piece->file, piece->direct), piece->buffer + piece->done_bytes,
+                piece->length_bytes - piece->done_bytes, static_cast<off_t>(piece->offset + piece->done_bytes));
+    offload::PieceOutcome outcome = offload::absorb_read(*piece, got >= 0 ? got : -errno, files_);
+    scheduler.settle(*piece, std::move(outcome));
+  }
+  std::vector<offload::ReadCompletion> completions;
+  scheduler.take_completions(completions);
+  for (const offload::ReadCompletion& completion : completions) {
+    if (completion.failure) throw quant::Error(completion.failure->kind, completion.failure->detail);
+  }
 }
 
 quant::AlignedBuffer RecordReader::read(offload::ExpertId id) const {
@@ -80,13 +71,10 @@ void RecordReader::read(offload::ExpertId id, std::span<std::byte> record) const
   uint64_t raw_bytes = 0;
   for (const offload::Extent& extent : extents) raw_bytes += extent.size_bytes;
   const bool in_place = source_.reads_in_place();
-  Scratch scratch = take_scratch(in_place ? 0 : raw_bytes);
-  const std::span<std::byte> raw = in_place ? record : scratch.raw.span().first(raw_bytes);
-  uint64_t at = 0;
-  for (const offload::Extent& extent : extents) {
-    read_extent(extent, raw.subspan(at, extent.size_bytes), scratch.bounce.span());
-    at += extent.size_bytes;
-  }
+  std::unique_ptr<Scratch> scratch = take_scratch();
+  if (!in_place && scratch->raw.size() < raw_bytes) scratch->raw = quant::AlignedBuffer(raw_bytes);
+  const std::span<std::byte> raw = in_place ? record : scratch->raw.span().first(raw_bytes);
+  read_extents(extents, raw, scratch->scheduler);
   source_.finish(id, raw, record);
   const std::lock_guard lock(mutex_);
   scratches_.push_back(std::move(scratch));
@@ -99,7 +87,7 @@ uint64_t most_bytes_per_record(const offload::ExpertRecordSource& source) {
   if (!source.reads_in_place()) {
     for (const offload::Extent& extent : source.extents(source.experts().front())) raw_bytes += extent.size_bytes;
   }
-  return source.max_record_bytes() + raw_bytes + kBounceBytes + kStripBytes;
+  return source.max_record_bytes() + raw_bytes + kPieceBytes + kStripBytes;
 }
 
 uint64_t file_checksum(const std::filesystem::path& file, const std::function<void(uint64_t)>& on_bytes) {

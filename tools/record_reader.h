@@ -2,47 +2,44 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <vector>
 
 #include "offload/expert_record_source.h"
+#include "offload/file_set.h"
+#include "offload/read_scheduler.h"
 #include "quant/aligned_buffer.h"
-#include "quant/file_io.h"
 
 namespace moraine::tools {
 
 /// Reads expert records one by one with pread, past the page cache where the file system allows that, for work that
-/// needs no cache (convert). Safe from several threads.
+/// needs no cache (convert). Safe from several threads: each reads for itself, with the store's retries and checks, but
+/// all through one set of open files (a reader per thread would open 163 shards 2 times for each).
 class RecordReader {
  public:
   /// `source` must outlive this. Throws quant::Error(kIo / kBadFile) if a file can't be opened.
   explicit RecordReader(const offload::ExpertRecordSource& source);
+  ~RecordReader();
 
-  /// The finished record. Throws as pread_exact and ExpertRecordSource::finish do.
+  /// The finished record. Throws quant::Error if it can't be read, and as ExpertRecordSource::finish does.
   quant::AlignedBuffer read(offload::ExpertId id) const;
   /// The same into memory that is there: of the record's size, aligned as quant::AlignedBuffer. Bytes between matrices
   /// are left as they are.
   void read(offload::ExpertId id, std::span<std::byte> record) const;
 
  private:
-  struct File {
-    quant::UniqueFd plain;
-    quant::UniqueFd direct;  // none where O_DIRECT is refused
-  };
-  /// Memory of one read() after the other.
-  struct Scratch {
-    quant::AlignedBuffer bounce;  // for pieces of a file as O_DIRECT wants them
-    quant::AlignedBuffer raw;     // what a record is made of
-  };
-
-  Scratch take_scratch(uint64_t raw_bytes) const;
-  void read_extent(const offload::Extent& extent, std::span<std::byte> out, std::span<std::byte> bounce) const;
+  struct Scratch;
+  std::unique_ptr<Scratch> take_scratch() const;
+  /// Reads the extents one behind the other into `out`.
+  void read_extents(std::span<const offload::Extent> extents, std::span<std::byte> out,
+                    offload::ReadScheduler& scheduler) const;
 
   const offload::ExpertRecordSource& source_;
-  std::vector<File> files_;  // [source.files().size()]
+  offload::FileSet files_;
   mutable std::mutex mutex_;
-  mutable std::vector<Scratch> scratches_;  // that no thread uses
+  mutable std::vector<std::unique_ptr<Scratch>> scratches_;  // that no thread uses
 };
 
 /// Bytes that RecordReader::read() takes while it makes a record, of the largest one: the record, what it is made of, a
