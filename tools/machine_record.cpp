@@ -104,6 +104,15 @@ void write_machine_record(const std::filesystem::path& file, const std::string& 
   }
 }
 
+MachineRecord known_machine(const std::filesystem::path& file, const std::string& cpu, int cores,
+                            const std::function<cpu::MachineLimits()>& measure) {
+  MachineRecord record = read_machine_record(file, cpu, cores).value_or(MachineRecord{});
+  if (record.limits.compute.dram_read_gb_per_s) return record;
+  record.limits.compute = measure();
+  write_machine_record(file, cpu, cores, record);
+  return record;
+}
+
 ReachedShares with_measured(ReachedShares shares, const BenchReport& report) {
   if (report.token.weight_bytes < kLeastTokenBytes) return shares;
   struct Wanted {

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
+#include <string>
 
 #include "tools/bench_row.h"
 #include "tools/machine_spec.h"
@@ -22,6 +24,10 @@ std::optional<MachineRecord> read_machine_record(const std::filesystem::path& fi
 /// Writes it whole or not at all; a place that can't be written is no error. Makes the folder.
 void write_machine_record(const std::filesystem::path& file, const std::string& cpu, int cores,
                           const MachineRecord& record);
+
+/// The record of this machine. If there is none that knows its limits, they are measured (about 2 s) and noted.
+MachineRecord known_machine(const std::filesystem::path& file, const std::string& cpu, int cores,
+                            const std::function<cpu::MachineLimits()>& measure);
 
 /// `shares` with those that `report` has measured in their place; that of the drive never is, because its rows wait for
 /// products, too. A model that reads less than 1 GiB per token lies in

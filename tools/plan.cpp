@@ -34,11 +34,13 @@ struct PlanCommand {
   bool json = false;
 };
 
+constexpr double kDiskSeconds = 0.3;  // a plan is there within a second
+
 /// All drives together: what is said of them, or what the model's own files and their mirrors give. Directories of one
 /// file system are one drive.
 std::optional<double> drives_gb_per_s(const PlanCommand& command, const ModelForm& form, Console& console) {
   if (command.drives.empty()) {
-    return offload::measure_disk_gb_per_s(form.files(), {.mirrors = command.engine.mirrors});
+    return offload::measure_disk_gb_per_s(form.files(), {.mirrors = command.engine.mirrors, .max_s = kDiskSeconds});
   }
   double sum = 0.0;
   std::set<dev_t> measured;
@@ -82,12 +84,10 @@ int plan(const PlanCommand& command, Console& console) {
   if (!command.engine.mirrors.empty()) offload::find_mirrors(form.files(), command.engine.mirrors);
 
   console.redraw("measuring the machine");
-  machine.limits.compute = measure_compute(thread_count(command.engine), topology);
-  const auto record = read_machine_record(machine_record_file(), cpu_name(), machine.core_count);
-  if (record) {
-    machine.shares = record->shares;
-    machine.limits = larger_of(machine.limits, record->limits);  // a neighbour may have disturbed this measurement
-  }
+  const MachineRecord record = known_machine(machine_record_file(), cpu_name(), machine.core_count,
+                                             [&] { return measure_compute(thread_count({}), topology); });
+  machine.limits = record.limits;
+  machine.shares = record.shares;
   if (command.dram_gb_per_s) machine.limits.compute.dram_read_gb_per_s = command.dram_gb_per_s;
   machine.limits.disk_gb_per_s = drives_gb_per_s(command, form, console);
   console.clear_redrawn();

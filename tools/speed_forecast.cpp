@@ -28,16 +28,13 @@ void tell_expected_speed(const EngineOptions& options, Console& console) {
   const offload::MemoryPlan& memory = placed.memory;
   if (memory.needs.resident_bytes() + memory.needs.expert_count * memory.needs.record_bytes < kLeastModelBytes) return;
 
-  const std::string cpu = cpu_name();
-  auto record = read_machine_record(machine_record_file(), cpu, machine.core_count);
-  if (!record) {
+  const MachineRecord record = known_machine(machine_record_file(), cpu_name(), machine.core_count, [&] {
     console.redraw("measuring the machine");
-    record = MachineRecord{.limits = {.compute = measure_compute(thread_count({}), topology)}};
-    write_machine_record(machine_record_file(), cpu, machine.core_count, *record);
-    console.clear_redrawn();
-  }
-  machine.limits = record->limits;
-  machine.shares = record->shares;
+    return measure_compute(thread_count({}), topology);
+  });
+  console.clear_redrawn();
+  machine.limits = record.limits;
+  machine.shares = record.shares;
   if (!memory.holds_all_experts()) {
     machine.limits.disk_gb_per_s = offload::measure_disk_gb_per_s(placed.form.files(), {.mirrors = options.mirrors});
   }

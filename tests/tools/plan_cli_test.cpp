@@ -78,6 +78,20 @@ TEST(PlanCommand, GoesByWhatBenchHasMeasuredHere) {
   EXPECT_TRUE(json_of(run(args))["shares"]["measured_with"].is_null());
 }
 
+TEST(PlanCommand, MeasuresTheMachineOnceAndNotesIt) {
+  const TempDir cache;
+  const auto file = cache / "moraine" / "machine.json";
+  const int cores = offload::Topology::detect().core_count;
+  const std::vector<std::string> args = {"plan", r1_config(), "--ram", "128GiB", "--nvme", "7GB/s", "--json"};
+  const Json measured = json_of(run(args, cache.path()))["machine"]["dram_read_gb_per_s"];
+  const auto noted = read_machine_record(file, cpu_name(), cores);
+  ASSERT_TRUE(noted);
+  EXPECT_EQ(measured, noted->limits.compute.dram_read_gb_per_s.value());
+  const MachineRecord other{.limits = {.compute = {.dram_read_gb_per_s = 1234.5}}};
+  write_machine_record(file, cpu_name(), cores, other);
+  EXPECT_EQ(json_of(run(args, cache.path()))["machine"]["dram_read_gb_per_s"], 1234.5);
+}
+
 TEST(PlanCommand, OneFileSystemIsOneDrive) {
   const TempDir dir;
   std::filesystem::create_directory(dir / "a");
