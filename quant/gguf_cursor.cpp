@@ -8,7 +8,7 @@
 namespace moraine::quant {
 namespace {
 
-constexpr uint64_t kPieceBytes = 256u << 10;
+constexpr uint64_t kPieceBytes = 64u << 10;
 
 }  // namespace
 

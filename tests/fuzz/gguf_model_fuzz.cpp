@@ -32,8 +32,9 @@ constexpr const char* kFile = "/dev/zero";
 
 Gguf open(std::span<const uint8_t> data) {
   const auto read = [&](std::span<std::byte> out, uint64_t offset) {
-    std::ranges::fill(out, std::byte{0});
-    if (offset < data.size()) std::memcpy(out.data(), data.data() + offset, std::min(out.size(), data.size() - offset));
+    const size_t n_from_input = offset < data.size() ? std::min<size_t>(out.size(), data.size() - offset) : 0;
+    if (n_from_input > 0) std::memcpy(out.data(), data.data() + offset, n_from_input);
+    std::memset(out.data() + n_from_input, 0, out.size() - n_from_input);
   };
   return Gguf::from_parts({kFile}, {moraine::quant::parse_gguf(read, data.size() + kTailBytes, kFile)});
 }

@@ -16,9 +16,10 @@ using namespace moraine::runtime::jinja;
 
 namespace {
 
-/// Low enough that an endless template costs milliseconds.
+/// Low enough that an endless template costs a few milliseconds, high enough for every published one: the corpus fills
+/// with inputs that run into them, and these decide how many inputs are tried per second.
 constexpr Limits kLimits{
-    .max_steps = 100'000, .max_made_bytes = 64u << 20, .max_text_bytes = 1u << 20, .max_list_items = 20'000};
+    .max_steps = 10'000, .max_made_bytes = 4u << 20, .max_text_bytes = 128u << 10, .max_list_items = 2'000};
 
 moraine::quant::Json conversation(std::string_view user_text) {
   using Json = moraine::quant::Json;
