@@ -14,8 +14,8 @@ namespace moraine::offload {
 struct DiskSpeedOptions {
   ReaderKind reader = ReaderKind::kAuto;
   std::vector<std::filesystem::path> mirrors = {};  ///< copies of the files on other drives: all are measured together
-  uint64_t piece_bytes = 1u << 20;                  ///< read from end to end, a record's; a multiple of 4096
-  int pieces_in_flight = 32;
+  uint64_t piece_bytes = kRequestBytes;             ///< read from end to end, a record's; a multiple of 4096
+  int pieces_in_flight = 4;
   double lead_s = 0.0;  ///< read before what counts: a drive that has rested gives more than it can keep up
   double max_s = 0.8;   ///< of what counts; no read is begun later
   uint64_t seed = 1;    ///< for the order of the pieces

@@ -107,9 +107,10 @@ const char* memory_tier_name(MemoryTier tier) {
   return tier == MemoryTier::kRam ? "RAM" : "VRAM";
 }
 
-uint64_t reserve_bytes(uint64_t ram_bytes) {
+uint64_t reserve_bytes(const MemoryRoom& room) {
   constexpr uint64_t kGib = 1u << 30;
-  return std::max(ram_bytes / 20, std::min(kGib, ram_bytes / 4));
+  const uint64_t least_bytes = std::min(kGib, room.ram_bytes / (room.is_limited ? 16 : 4));
+  return std::max(room.ram_bytes / 20, least_bytes);
 }
 
 uint64_t MemoryNeeds::resident_bytes() const {
@@ -137,7 +138,7 @@ MemoryPlan plan_memory(const MemoryNeeds& needs, const MemoryRoom& room, const M
   plan.tiers.assign(needs.resident.size(), MemoryTier::kRam);
   const bool has_experts = needs.expert_count > 0;
   plan.slot_bytes = has_experts ? HostArena::slot_bytes_for(needs.record_bytes) : 0;
-  plan.reserve_bytes = wishes.experts_budget_bytes ? 0 : reserve_bytes(room.ram_bytes);
+  plan.reserve_bytes = wishes.experts_budget_bytes ? 0 : reserve_bytes(room);
   const uint64_t min_slots = has_experts ? std::clamp<uint64_t>(needs.min_slots, 1, needs.expert_count) : 0;
   place_in_vram(plan);
 

@@ -36,6 +36,7 @@ struct MemoryNeeds {
 struct MemoryRoom {
   uint64_t ram_bytes = 0;  ///< RAM that could be had now
   uint64_t vram_bytes = 0;
+  bool is_limited = false;  ///< by a control group's limit on ram_bytes: the machine's other programs have more
 };
 
 /// What a person decided; the rest is planned around it.
@@ -63,8 +64,10 @@ struct MemoryPlan {
   uint64_t total_ram_bytes() const;
 };
 
-/// RAM that the plan leaves to everyone else: 5 %, at least 1 GiB but never more than a quarter.
-uint64_t reserve_bytes(uint64_t ram_bytes);
+/// RAM that the plan leaves to everyone else: 5 %, at least 1 GiB but never more than a quarter. Within a control
+/// group's limit there is nobody else: a sixteenth, the room in which SystemPressure lets the cache be, and 5 % of
+/// much.
+uint64_t reserve_bytes(const MemoryRoom& room);
 
 /// Decides what lies where. VRAM: groups in order while they fit, less a tenth. Context: the model's if all wanted
 /// experts fit beside it; else as many thousands (1024) of tokens as fill an eighth of the RAM beside the resident

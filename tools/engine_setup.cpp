@@ -17,6 +17,7 @@
 #include "runtime/model_source.h"
 #include "runtime/weight_loader.h"
 #include "tools/byte_size.h"
+#include "tools/machine_spec.h"
 #include "tools/model_sizes.h"
 #include "tools/planned_model.h"
 #include "tools/progress_bar.h"
@@ -109,13 +110,15 @@ std::unique_ptr<runtime::Engine> open_engine(const EngineOptions& options, Conso
                              .expert_backend = nullptr};
   cpu::CpuOptions cpu_options;
   cpu_options.threads = thread_count(options);
-  cpu_options.cpus = offload::Topology::detect().worker_cpus(cpu_options.threads);
+  const offload::Topology topology = offload::Topology::detect();
+  cpu_options.cpus = topology.worker_cpus(cpu_options.threads);
   cpu_options.reference = options.reference;
   cpu_options.precise = options.precise;
-  const offload::MemoryRoom room{.ram_bytes = offload::available_ram_bytes(offload::read_memory_limit())};
+  const offload::MemoryRoom room = spec_of(topology, offload::available_ram_bytes(topology.memory_limit)).room;
   const PlacedModel placed =
       place_model(planned_model(model_name(directory), checkpoint, config, options.experts, options.resident), room,
                   memory_wishes(options), cpu_options.max_rows, options.precise);
+  cpu_options.max_rows = static_cast<int32_t>(placed.chunk_rows);
   const offload::MemoryPlan& plan = placed.memory;
   const bool streams_ffns = placed.form.streams_ffns();
   parts.experts = placed.form.source;

@@ -76,6 +76,8 @@ MachineSpec spec_of(const offload::Topology& topology, std::optional<uint64_t> f
     spec.room.ram_bytes = std::min(spec.room.ram_bytes, topology.memory_limit->available_bytes);
   }
   if (free_bytes) spec.room.ram_bytes = std::min(spec.room.ram_bytes, *free_bytes);
+  spec.room.is_limited =
+      topology.memory_limit.has_value() && topology.memory_limit->available_bytes <= spec.room.ram_bytes;
   return spec;
 }
 

@@ -142,8 +142,7 @@ std::optional<SpeedEstimate> decode_speed(const ModelPlan& plan, const MachineSp
   return estimate(std::move(row), plan, machine);
 }
 
-std::optional<SpeedEstimate> prefill_speed(const ModelPlan& plan, const MachineSpec& machine, const ModelCosts& costs,
-                                           int64_t chunk_rows) {
+std::optional<SpeedEstimate> prefill_speed(const ModelPlan& plan, const MachineSpec& machine, const ModelCosts& costs) {
   const ModelForm& form = plan.placed.form;
   const offload::MemoryPlan& memory = plan.memory();
   const runtime::ModelConfig& config = form.shape->config;
@@ -161,7 +160,7 @@ std::optional<SpeedEstimate> prefill_speed(const ModelPlan& plan, const MachineS
     }
   }
   // Every chunk reads what it wants and RAM does not hold.
-  const auto chunk = static_cast<double>(std::min(tokens, chunk_rows));
+  const auto chunk = static_cast<double>(std::min(tokens, plan.placed.chunk_rows));
   double missing_records = 0.0;
   if (form.streams_ffns()) {
     missing_records = records_per_token(form) * (1.0 - plan.hit_rate);
@@ -190,7 +189,7 @@ ModelPlan plan_without_gains(const PlannedModel& model, const MachineSpec& machi
   const ModelForm& form = plan.placed.form;
   const ModelCosts costs(*form.shape, form.source.layouts);
   plan.decode = decode_speed(plan, machine, costs);
-  plan.prefill = prefill_speed(plan, machine, costs, chunk_rows);
+  plan.prefill = prefill_speed(plan, machine, costs);
   return plan;
 }
 

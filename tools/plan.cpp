@@ -73,7 +73,7 @@ int plan(const PlanCommand& command, Console& console) {
       open_planned_model(model_directory(command.engine.model), command.engine.experts, command.engine.resident);
   const offload::Topology topology = offload::Topology::detect();
   MachineSpec machine = spec_of(topology, offload::available_ram_bytes(topology.memory_limit));
-  if (command.ram_bytes) machine.room.ram_bytes = *command.ram_bytes;
+  if (command.ram_bytes) machine.room = {.ram_bytes = *command.ram_bytes};
   machine.room.vram_bytes = command.vram_bytes;
   if (command.vram_gb_per_s) machine.vram_gb_per_s = *command.vram_gb_per_s;
   if (command.pcie_gb_per_s) machine.pcie_gb_per_s = *command.pcie_gb_per_s;

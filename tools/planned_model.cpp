@@ -56,6 +56,28 @@ ModelForm stored_form(const quant::Checkpoint& checkpoint, const runtime::ModelC
           .read_bytes_per_record = read_bytes};
 }
 
+/// Memory for experts is worth more than long chunks once scratch takes much of it: a prompt that is shorter loses
+/// nothing, a longer one reads its experts more often, and every decoded token finds more of them.
+bool takes_too_much(const offload::MemoryPlan& plan) {
+  constexpr uint64_t kScratchShare = 4;
+  const uint64_t beside_resident_bytes = plan.needs.scratch_bytes + plan.kv_bytes + plan.experts_budget_bytes;
+  return !plan.holds_all_experts() && plan.needs.scratch_bytes > beside_resident_bytes / kScratchShare;
+}
+
+template <typename Placed>
+PlacedModel with_fitting_chunk(const ModelForm& form, const Placed& placed, int64_t chunk_rows) {
+  constexpr int64_t kLeastRows = 512;
+  for (int64_t rows = chunk_rows;; rows /= 2) {
+    const bool is_last = rows / 2 < kLeastRows;
+    try {
+      PlacedModel found = placed(form, rows);
+      if (is_last || !takes_too_much(found.memory)) return found;
+    } catch (const quant::Error& error) {
+      if (is_last || error.kind() != quant::ErrorKind::kNotEnough) throw;
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<std::filesystem::path> ModelForm::files() const {
@@ -111,18 +133,18 @@ int64_t PlacedModel::kept_layers() const {
 
 PlacedModel place_model(const PlannedModel& model, const offload::MemoryRoom& room, const offload::MemoryWishes& wishes,
                         int64_t chunk_rows, bool precise) {
-  const auto placed = [&](const ModelForm& form) {
-    const offload::MemoryNeeds needs = memory_needs(*form.shape, form.source.layouts, chunk_rows, precise);
-    return PlacedModel{.form = form, .memory = offload::plan_memory(needs, room, wishes)};
+  const auto placed = [&](const ModelForm& form, int64_t rows) {
+    const offload::MemoryNeeds needs = memory_needs(*form.shape, form.source.layouts, rows, precise);
+    return PlacedModel{.form = form, .memory = offload::plan_memory(needs, room, wishes), .chunk_rows = rows};
   };
   if (!model.streamed || !wishes.experts_budget_bytes) {
     try {
-      return placed(model.whole);
+      return with_fitting_chunk(model.whole, placed, chunk_rows);
     } catch (const quant::Error& error) {
       if (!model.streamed || error.kind() != quant::ErrorKind::kNotEnough) throw;
     }
   }
-  return placed(model.streamed());
+  return with_fitting_chunk(model.streamed(), placed, chunk_rows);
 }
 
 }  // namespace moraine::tools

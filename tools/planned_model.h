@@ -49,13 +49,16 @@ PlannedModel planned_model(std::string name, const runtime::ModelConfig& config,
 struct PlacedModel {
   ModelForm form;
   offload::MemoryPlan memory;
+  int64_t chunk_rows = 0;  ///< rows of the largest step
 
   /// Layers of a streamed dense model whose FFNs stay in RAM; those of all others are read for every step.
   int64_t kept_layers() const;
 };
 
 /// Decides both, for `moraine plan` and for the engine: a dense model is streamed if it does not fit as a whole, or if
-/// a budget was asked for. `chunk_rows`: the largest step; `precise`: as in cpu::CpuOptions. Throws as plan_memory().
+/// a budget was asked for. `chunk_rows`: the largest step; it is halved, down to 512, where not all records fit and its
+/// scratch memory would take more than a quarter of what is left beside the resident weights, or where nothing fits
+/// otherwise. `precise`: as in cpu::CpuOptions. Throws as plan_memory().
 PlacedModel place_model(const PlannedModel& model, const offload::MemoryRoom& room, const offload::MemoryWishes& wishes,
                         int64_t chunk_rows, bool precise = false);
 

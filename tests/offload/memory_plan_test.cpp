@@ -149,9 +149,18 @@ TEST(MemoryPlan, SizesThatOverflowAreRefusedNotWrapped) {
 }
 
 TEST(MemoryPlan, ASmallMachineKeepsASmallReserve) {
-  EXPECT_EQ(reserve_bytes(512 * kMib), 128 * kMib);
-  EXPECT_EQ(reserve_bytes(16 * kGib), kGib);
-  EXPECT_EQ(reserve_bytes(400 * kGib), 20 * kGib);
+  EXPECT_EQ(reserve_bytes({.ram_bytes = 512 * kMib}), 128 * kMib);
+  EXPECT_EQ(reserve_bytes({.ram_bytes = 16 * kGib}), kGib);
+  EXPECT_EQ(reserve_bytes({.ram_bytes = 400 * kGib}), 20 * kGib);
+}
+
+TEST(MemoryPlan, WithinALimitTheReserveIsSmaller) {
+  EXPECT_EQ(reserve_bytes({.ram_bytes = 6 * kGib, .is_limited = true}), 384 * kMib);
+  EXPECT_EQ(reserve_bytes({.ram_bytes = 16 * kGib, .is_limited = true}), kGib);
+  EXPECT_EQ(reserve_bytes({.ram_bytes = 400 * kGib, .is_limited = true}), 20 * kGib);
+  const MemoryPlan limited = plan_memory(needs(), {.ram_bytes = 8 * kGib, .is_limited = true}, {});
+  EXPECT_EQ(limited.reserve_bytes, 512 * kMib);
+  EXPECT_GT(limited.slot_count, plan(needs(), 8 * kGib).slot_count);
 }
 
 }  // namespace

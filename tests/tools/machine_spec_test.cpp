@@ -26,6 +26,8 @@ TEST(MachineSpec, ALimitBindsMoreThanTheMachine) {
   auto topology = offload::Topology::synthetic("numa:1(memory=68719476736) core:4 pu:1");
   topology.memory_limit = offload::MemoryLimit{.limit_bytes = 8 * kGib, .available_bytes = 6 * kGib};
   EXPECT_EQ(spec_of(topology).room.ram_bytes, 6 * kGib);
+  EXPECT_TRUE(spec_of(topology).room.is_limited);
+  EXPECT_FALSE(spec_of(topology, 5 * kGib).room.is_limited) << "the machine has less to give than the limit allows";
 }
 
 TEST(MachineSpec, SpeedsAreBytesPerSecond) {
