@@ -132,12 +132,19 @@ void CpuBackend::route(int layer, std::span<float> normed, std::span<float> logi
   if (experts > 0) matmul(workers_, weights.gate.view, {.data = h, .stride = width}, rows_, logits.data(), experts);
 }
 
-void CpuBackend::predict_route(int layer, std::span<float> logits) {
+void CpuBackend::predict_route(int layer, std::span<const float> routed, std::span<float> logits) {
   const runtime::LayerWeights& weights = layer_weights(layer);
   const int64_t width = model_->config.hidden_size;
-  MORAINE_CHECK(std::ssize(logits) == weights.gate.view.rows);
+  MORAINE_CHECK(std::ssize(logits) == weights.gate.view.rows && (routed.empty() || std::ssize(routed) == width));
   float* h = delta_.get(rows_ * width);  // [1, hidden]; normed_ still serves shared_expert()
-  norm(hidden_.get(rows_ * width) + (rows_ - 1) * width, weights.post_attention_layernorm, 1, h);
+  const int64_t last = (rows_ - 1) * width;
+  const float* x = hidden_.get(rows_ * width) + last;
+  if (!routed.empty()) {
+    const float* shared = shared_.get(rows_ * width) + last;
+    for (int64_t i = 0; i < width; ++i) h[i] = x[i] + (shared[i] + routed[static_cast<size_t>(i)]);
+    x = h;
+  }
+  norm(x, weights.post_attention_layernorm, 1, h);
   matmul(workers_, weights.gate.view, {.data = h, .stride = width}, 1, logits.data(), weights.gate.view.rows);
 }
 
@@ -244,6 +251,17 @@ void CpuBackend::compute_records(std::span<const ExpertWork> work) {
     first += std::ssize(expert.uses);
   }
   run_ffn(workers_, jobs);
+}
+
+void CpuBackend::sum_so_far(std::span<float> sum) {
+  const int64_t width = layout_.gate.cols, first = (expert_rows_ - 1) * slots_per_row_;
+  MORAINE_CHECK(std::ssize(sum) == width);
+  const float* outputs = expert_output_.get(expert_rows_ * slots_per_row_ * width);
+  std::ranges::fill(sum, 0.0f);
+  for (int64_t slot = first; slot < first + slots_per_row_; ++slot) {
+    if (slot_filled_[static_cast<size_t>(slot)] == 0) continue;
+    for (int64_t i = 0; i < width; ++i) sum[static_cast<size_t>(i)] += outputs[slot * width + i];
+  }
 }
 
 void CpuBackend::finish_experts(std::span<float> routed) {

@@ -45,7 +45,7 @@ class CpuBackend final : public runtime::DenseBackend, public runtime::ExpertBac
   void attention(int layer) override;
   void dense_ffn(int layer) override;
   void route(int layer, std::span<float> normed, std::span<float> logits) override;
-  void predict_route(int layer, std::span<float> logits) override;
+  void predict_route(int layer, std::span<const float> routed, std::span<float> logits) override;
   void shared_expert(int layer) override;
   void combine(int layer, std::span<const float> routed) override;
   void head(std::span<const int32_t> rows, std::span<float> logits) override;
@@ -56,6 +56,7 @@ class CpuBackend final : public runtime::DenseBackend, public runtime::ExpertBac
   void compute_expert(std::span<const std::byte> record, std::span<const runtime::ExpertUse> uses) override;
   void compute_experts(std::span<const offload::ExpertLease> leases,
                        std::span<const std::span<const runtime::ExpertUse>> uses) override;
+  void sum_so_far(std::span<float> sum) override;
   void finish_experts(std::span<float> routed) override;
 
  private:

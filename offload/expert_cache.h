@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -36,6 +37,7 @@ class ExpertCache {
   int retire();
   /// Takes a retired slot into use again, empty; −1 if there is none.
   int revive();
+  bool is_retired(int slot) const { return std::find(retired_.begin(), retired_.end(), slot) != retired_.end(); }
   int empty_count() const { return static_cast<int>(empty_slots_.size()); }
   /// The load into `slot` ended well: the record is Ready. / It did not: the slot is Empty.
   void loaded(int slot);

@@ -105,8 +105,8 @@ ExpertStore::ExpertStore(std::shared_ptr<const ExpertRecordSource> source, const
 
 ExpertStore::~ExpertStore() = default;
 
-void ExpertStore::hint(std::span<const ExpertId> likely) {
-  impl_->hint(likely);
+void ExpertStore::hint(std::span<const ExpertId> likely, size_t most_reads) {
+  impl_->hint(likely, most_reads);
 }
 bool ExpertStore::wants_hints() const {
   return impl_->wants_hints();

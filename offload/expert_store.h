@@ -140,8 +140,9 @@ class ExpertStore {
   ExpertStore(const ExpertStore&) = delete;
   ExpertStore& operator=(const ExpertStore&) = delete;
 
-  /// Experts likely to be wanted soon, likeliest first. Returns at once; a hint replaces the hints not yet begun.
-  void hint(std::span<const ExpertId> likely);
+  /// Experts likely to be wanted soon, likeliest first, of which so many at most are read. Returns at once; a hint
+  /// replaces the hints not yet begun.
+  void hint(std::span<const ExpertId> likely, size_t most_reads = static_cast<size_t>(-1));
   /// False if hints would change nothing: prefetching is off, every record of the source is in RAM, or the drive has
   /// had no time for hints for a while (then true now and again, to see whether it has). The caller can save itself the
   /// prediction.

@@ -15,11 +15,12 @@ size_t Prefetcher::hinted_of_layer(int32_t layer) const {
       std::count_if(hints_.begin(), hints_.end(), [layer](ExpertId id) { return id.layer == layer; }));
 }
 
-void Prefetcher::replace(std::span<const ExpertId> likely, ExpertCache& cache) {
+void Prefetcher::replace(std::span<const ExpertId> likely, ExpertCache& cache, size_t most_reads) {
   bool any_dropped = false;
-  for (size_t i = begun_; i < hints_.size(); ++i) {
+  for (size_t i = begun_; i < hints_.size() && reads_left_ > 0; ++i) {
     if (cache.find(hints_[i]) >= 0) continue;
     ++dropped_;
+    --reads_left_;
     any_dropped = true;
   }
   if (any_begun_) lists_without_room_ = 0;
@@ -27,6 +28,7 @@ void Prefetcher::replace(std::span<const ExpertId> likely, ExpertCache& cache) {
   any_begun_ = false;
   hints_.assign(likely.begin(), likely.end());
   begun_ = 0;
+  reads_left_ = most_reads;
   // The likeliest is touched last, so that it is given up last.
   for (auto id = likely.rbegin(); id != likely.rend(); ++id) {
     const int slot = cache.find(*id);
@@ -49,6 +51,7 @@ std::optional<Prefetcher::Begin> Prefetcher::next(ExpertCache& cache) {
   const int slot = cache.take_for_prefetch(id, [&](int victim) { return !is_hinted(cache.id(victim)); });
   if (slot < 0) return std::nullopt;
   ++begun_;
+  --reads_left_;
   any_begun_ = true;
   ++in_flight_;
   return Begin{id, slot};

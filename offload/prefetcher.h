@@ -22,8 +22,10 @@ class Prefetcher {
  public:
   explicit Prefetcher(const PrefetchLimits& limits = {}) : limits_(limits) {}
 
-  /// These hints, likeliest first, instead of those not begun. Hinted records that are in RAM are kept there for now.
-  void replace(std::span<const ExpertId> likely, ExpertCache& cache);
+  /// These hints, likeliest first, instead of those not begun; so many at most are read. Hinted records that are in RAM
+  /// are kept there for now.
+  void replace(std::span<const ExpertId> likely, ExpertCache& cache, size_t most_reads = kAll);
+  static constexpr size_t kAll = static_cast<size_t>(-1);
 
   /// A hint to read now, with the slot taken for it.
   struct Begin {
@@ -35,7 +37,7 @@ class Prefetcher {
   /// A load that next() began has ended, well or not.
   void ended();
 
-  bool has_hints() const { return begun_ < hints_.size(); }
+  bool has_hints() const { return reads_left_ > 0 && begun_ < hints_.size(); }
   /// Whether the latest hints named this expert, begun or not. / How many experts of that layer they named.
   bool is_hinted(ExpertId id) const;
   size_t hinted_of_layer(int32_t layer) const;
@@ -51,6 +53,7 @@ class Prefetcher {
   const PrefetchLimits limits_;
   std::vector<ExpertId> hints_;  // likeliest first
   size_t begun_ = 0;             // hints_[0 .. begun_) are read, in RAM or wanted already
+  size_t reads_left_ = 0;        // that may begin for the latest list
   int in_flight_ = 0;
   bool any_begun_ = false;  // a read was begun for the latest list
   int lists_without_room_ = 0;

@@ -170,7 +170,9 @@ std::optional<ReadPiece> ReadScheduler::next() {
         end_piece(dropped);
         continue;
       }
-      const bool has_room = in_flight_bytes_ + queue->front().length_bytes <= limits_.in_flight_bytes;
+      const uint64_t most_bytes = queue == &urgent_ ? limits_.in_flight_bytes
+                                                    : std::min(limits_.in_flight_bytes, limits_.later_in_flight_bytes);
+      const bool has_room = in_flight_bytes_ + queue->front().length_bytes <= most_bytes;
       if (in_flight_bytes_ > 0 && !has_room) return std::nullopt;
       // A piece of the other queue may hold the buffer that this one waits for.
       if (!give_bounce(queue->front())) break;

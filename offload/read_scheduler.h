@@ -50,6 +50,8 @@ struct SchedulerLimits {
   /// Handed out and not settled. Enough for any drive to be at full speed; what comes behind it can still be overtaken
   /// by what is urgent.
   uint64_t in_flight_bytes = 8u << 20;
+  /// The same while only what is not urgent is left: what is urgent then may have to wait behind it.
+  uint64_t later_in_flight_bytes = 4u << 20;
 };
 
 /// Cuts requests into pieces, says which to read next, and puts completions together: all of a reader that is not the

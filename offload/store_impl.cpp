@@ -63,6 +63,9 @@ StoreImpl::StoreImpl(std::shared_ptr<const ExpertRecordSource> source, const Sto
     if (options_.pressure != nullptr && options_.memory == nullptr && arena_.slot_count() > 0) {
       pressure_thread_ = std::jthread([this] { watch_pressure(); });
     }
+    if (options_.memory == nullptr && source_->reads_in_place()) {
+      touch_thread_ = std::jthread([this] { touch_slots(); });
+    }
   } catch (const std::system_error& error) {
     stop_threads();
     throw quant::system_error(error.code().value(), "could not start a thread", {}, "raise the limit: ulimit -u");
@@ -85,7 +88,9 @@ void StoreImpl::stop_threads() {
   }
   reader_->wake();
   stopped_.notify_all();
+  took_slot_.notify_all();
   if (pressure_thread_.joinable()) pressure_thread_.join();
+  if (touch_thread_.joinable()) touch_thread_.join();
   if (io_thread_.joinable()) io_thread_.join();
   has_finish_work_.notify_all();
   finish_threads_.clear();  // joins
@@ -116,7 +121,7 @@ int StoreImpl::slot_count() const {
   return cache_.slot_count();
 }
 
-void StoreImpl::hint(std::span<const ExpertId> likely) {
+void StoreImpl::hint(std::span<const ExpertId> likely, size_t most_reads) {
   const std::lock_guard lock(mutex_);
   std::vector<ExpertId> hints;  // distinct, known
   for (const ExpertId id : likely) {
@@ -127,7 +132,8 @@ void StoreImpl::hint(std::span<const ExpertId> likely) {
         std::count_if(hints.begin(), hints.end(), [this](ExpertId id) { return cache_.find(id) < 0; }));
     return;
   }
-  prefetcher_.replace(hints, cache_);
+  prefetcher_.replace(hints, cache_, most_reads);
+  if (!hints.empty()) cancel_guesses(hints[0].layer, true);
   wake_if_useful();
 }
 
@@ -168,7 +174,7 @@ LeaseStream StoreImpl::acquire(std::span<const ExpertId> wanted) {
     stream->arrivals.push_back({.id = id, .slot = slot});
   }
   for (const ExpertId id : missing) want(*stream, id);
-  if (!in_scan && !wanted.empty()) cancel_wrong_guesses(wanted[0].layer);
+  if (!in_scan && !wanted.empty()) cancel_guesses(wanted[0].layer, false);
   wake_if_useful();
   return LeaseStream(std::move(stream));
 }

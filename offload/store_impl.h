@@ -51,7 +51,7 @@ class StoreImpl {
   StoreImpl& operator=(const StoreImpl&) = delete;
 
   // Callers' side: store_impl.cpp
-  void hint(std::span<const ExpertId> likely);
+  void hint(std::span<const ExpertId> likely, size_t most_reads);
   bool wants_hints() const;
   LeaseStream acquire(std::span<const ExpertId> wanted);
   std::optional<ExpertLease> next(StreamState& stream);
@@ -113,6 +113,7 @@ class StoreImpl {
   void give_back_slots();
   void take_slots_again(uint64_t most);
   void give_back_memory(int slot);
+  void touch_slots();
 
   // I/O and finish side: store_loading.cpp. All but the loops expect mutex_ to be held.
   void run_io();
@@ -130,7 +131,7 @@ class StoreImpl {
   void hand_out_later();
   bool drive_has_time() const;
   void promote(ExpertId id);
-  void cancel_wrong_guesses(int32_t layer);
+  void cancel_guesses(int32_t layer, bool keep_hinted);
   size_t drop_later(ExpertId id);
   void end_cancelled(Load& load);
   bool may_begin(const Load& load) const;
@@ -182,10 +183,11 @@ class StoreImpl {
   std::exception_ptr broken_;                         // the reader's last words; nothing is read any more
   std::vector<std::unique_ptr<Load>> abandoned_;      // with memory that a broken reader may still write to
   bool stopping_ = false;
-  std::condition_variable has_finish_work_, stopped_;
+  std::condition_variable has_finish_work_, stopped_, took_slot_;
 
   std::vector<std::jthread> finish_threads_;
   std::jthread pressure_thread_;
+  std::jthread touch_thread_;
   std::jthread io_thread_;
 };
 

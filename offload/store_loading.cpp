@@ -9,10 +9,10 @@
 namespace moraine::offload {
 namespace {
 
-/// What nobody waits for is handed out while the reader has less than this to do: twice of what it hands to the system
-/// at a time, so that the drive never runs out of work. Whatever is wanted later overtakes what the system does not
-/// have.
-constexpr uint64_t kQueuedBytes = 16u << 20;
+/// What nobody waits for is handed out while the reader has less than this to do: a request more than it hands to the
+/// system at a time, so that the drive never runs out of work. Whatever is wanted later overtakes what the system does
+/// not have, but what was handed out is read, also if nobody wants it any more.
+constexpr uint64_t kQueuedBytes = 8u << 20;
 
 // A request's tag: 16 bits of the layer, 24 of the expert, 24 of the number of the read.
 uint64_t tag_of(ExpertId id, int read) {
@@ -147,11 +147,13 @@ void StoreImpl::promote(ExpertId id) {
   std::erase_if(later_, [](const ReadRequest& request) { return request.urgent; });
 }
 
-/// What was hinted of a layer and is not wanted, now that it is known, is read no further.
-void StoreImpl::cancel_wrong_guesses(int32_t layer) {
+/// What is read of a layer for hints, and nobody waits for, is read no further; but for what is hinted still, if that
+/// is to be kept.
+void StoreImpl::cancel_guesses(int32_t layer, bool keep_hinted) {
   std::vector<Load*> ended;
   for (const auto& [id, load] : loads_) {
-    const bool is_wrong = load->is_prefetch && id.layer == layer && load->waiters.empty();
+    const bool is_wrong =
+        load->is_prefetch && id.layer == layer && load->waiters.empty() && !(keep_hinted && prefetcher_.is_hinted(id));
     if (!is_wrong || drop_later(id) == 0) continue;
     load->is_cancelled = true;
     if (load->reads_left == 0 && !load->is_checking) ended.push_back(load.get());
@@ -192,6 +194,7 @@ uint64_t StoreImpl::needed_bytes(ExpertId id) const {
 
 void StoreImpl::start(Load& load, int slot) {
   load.slot = slot;
+  took_slot_.notify_one();
   try {
     if (load.raw_bytes > 0) give_raw(load);
   } catch (const quant::Error&) {

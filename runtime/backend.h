@@ -58,8 +58,10 @@ class DenseBackend {
   /// streamed, h alone. Waits for both.
   virtual void route(int layer, std::span<float> normed /* [rows, hidden] */,
                      std::span<float> logits /* [rows, n_routed_experts] */) = 0;
-  /// The router of `layer`, a later MoE layer, applied early to the present x of the batch's last row. Waits.
-  virtual void predict_route(int layer, std::span<float> logits /* [n_routed_experts] */) = 0;
+  /// The router of `layer`, a later MoE layer, applied early to the batch's last row: to the present x, or, if `routed`
+  /// is not empty, to what combine() would make of x with it. Waits.
+  virtual void predict_route(int layer, std::span<const float> routed /* [hidden], or empty */,
+                             std::span<float> logits /* [n_routed_experts] */) = 0;
   /// Computes the shared experts, if there are any, on the h of route(), to be added by combine().
   virtual void shared_expert(int layer) = 0;
   /// x += shared + routed.
@@ -91,6 +93,8 @@ class ExpertBackend {
   /// Several experts at once, for a decode step whose experts are all in RAM: same results as one by one.
   virtual void compute_experts(std::span<const offload::ExpertLease> leases,
                                std::span<const std::span<const ExpertUse>> uses) = 0;
+  /// sum := Σ over the slots of the last row that were computed so far, ascending.
+  virtual void sum_so_far(std::span<float> sum /* [hidden] */) = 0;
   /// routed[row] := Σ over slots, ascending.
   virtual void finish_experts(std::span<float> routed /* [rows, hidden] */) = 0;
 };

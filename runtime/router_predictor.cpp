@@ -29,8 +29,8 @@ bool RouterPredictor::is_moe(int layer) const {
 
 void RouterPredictor::add(int layer, int32_t count) {
   if (count <= 0 || !is_moe(layer)) return;
-  dense_.predict_route(layer, logits_);
-  if (trained_ != nullptr && input_layer_ == layer - 1 && trained_->corrects(layer)) {
+  dense_.predict_route(layer, routed_, logits_);
+  if (trained_ != nullptr && routed_.empty() && input_layer_ == layer - 1 && trained_->corrects(layer)) {
     trained_->correct(layer, input_, logits_);
   }
   const std::span<const float> bias = model_.layers[static_cast<size_t>(layer)].e_score_correction_bias;

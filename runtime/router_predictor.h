@@ -13,7 +13,8 @@
 namespace moraine::runtime {
 
 /// Guesses a layer's experts by applying its router early, to the residual stream as it is now: behind the attention of
-/// the layer before. Published recall for R1: 72–77 % of the top-8. A trained predictor corrects it where there is one.
+/// the layer before (published recall for R1: 72–77 % of the top-8), or with what was computed of that layer's experts.
+/// A trained predictor corrects the former where there is one.
 /// Where more than a token's experts are asked for, the rest are guesses for the layer after (docs/memory_plan.md has
 /// the recall of all). A prefill chunk wants nearly all experts of a layer, so there it names all.
 class RouterPredictor final : public offload::ExpertPredictor {
@@ -28,6 +29,9 @@ class RouterPredictor final : public offload::ExpertPredictor {
   void set_row_count(int32_t row_count) { row_count_ = row_count; }
   /// How many experts likely() names of a decoded token; at first num_experts_per_tok.
   void set_count(int32_t count) { count_ = count; }
+  /// Of the layer under way, what its experts add to the last row as far as they are computed: guesses go by what x
+  /// will be with it. Empty: by the present x. Valid until the next call.
+  void set_routed(std::span<const float> routed /* [hidden], or empty */) { routed_ = routed; }
   /// What the router of `layer` saw of the step's last row: what a trained predictor goes by. Valid until the next
   /// step.
   void set_router_input(int layer, std::span<const float> normed /* [hidden] */);
@@ -45,8 +49,9 @@ class RouterPredictor final : public offload::ExpertPredictor {
   int32_t row_count_ = 0;
   int32_t count_;
   int input_layer_ = -1;
-  std::span<const float> input_;  // [hidden] of the router of input_layer_
-  std::vector<float> logits_;     // [n_routed_experts]
+  std::span<const float> input_;   // [hidden] of the router of input_layer_
+  std::span<const float> routed_;  // [hidden], or empty
+  std::vector<float> logits_;      // [n_routed_experts]
   std::vector<offload::ExpertId> likely_;
 };
 

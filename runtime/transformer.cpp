@@ -30,7 +30,7 @@ void Transformer::walk(const StepBatch& batch, const std::function<bool()>& stop
     observer->hidden(layer_count, hidden_);
   };
   dense_.begin_step(batch);
-  moe_layer_.begin_step(row_count);
+  moe_layer_.hint_next(-1, true, row_count);
   show_hidden(0);
   for (int layer = 0; layer < model_.config.num_hidden_layers; ++layer) {
     if (stop && stop()) throw StopRequested();
@@ -41,8 +41,9 @@ void Transformer::walk(const StepBatch& batch, const std::function<bool()>& stop
     } else if (model_.streams_ffn(layer)) {
       streamed_ffn_.run(layer, row_count);
     } else {
-      moe_layer_.hint(layer + 1, row_count);
+      moe_layer_.hint_next(layer, false, row_count);
       dense_.dense_ffn(layer);
+      moe_layer_.hint_next(layer, true, row_count);
     }
     show_hidden(layer + 1);
   }

@@ -16,7 +16,9 @@ class ProbedDense final : public runtime::DenseBackend {
   void begin_step(const runtime::StepBatch& batch) override { backend_->begin_step(batch); }
   void attention(int layer) override { backend_->attention(layer); }
   void dense_ffn(int layer) override { backend_->dense_ffn(layer); }
-  void predict_route(int layer, std::span<float> logits) override { backend_->predict_route(layer, logits); }
+  void predict_route(int layer, std::span<const float> routed, std::span<float> logits) override {
+    backend_->predict_route(layer, routed, logits);
+  }
   void shared_expert(int layer) override { backend_->shared_expert(layer); }
   void head(std::span<const int32_t> rows, std::span<float> logits) override { backend_->head(rows, logits); }
   void read_hidden(std::span<float> hidden) override { backend_->read_hidden(hidden); }

@@ -125,7 +125,7 @@ void Simulator::hint(int layer, std::span<const int32_t> truth) {
     const offload::ExpertId id{layer, wrong};
     if (!is_true && std::find(likely.begin(), likely.end(), id) == likely.end()) likely.push_back(id);
   }
-  const auto count = static_cast<size_t>(budget_.next_count(now_s_, counters_));
+  const auto count = static_cast<size_t>(budget_.next_count(layer, now_s_, counters_));
   prefetcher_.replace(std::span<const offload::ExpertId>(likely).first(std::min(count, likely.size())), cache_);
 }
 

@@ -3,7 +3,7 @@
 # peak of memory, and whether every answer has the tokens of a run without a limit. For a third of the time, in the
 # middle, the limit is a smaller one, in which the model must still fit when it is opened. Needs root and either version
 # of control groups; jq.
-#   tools/soak.sh MODEL [--minutes 20] [--limit 6G] [--smaller 4800M] [--tokens 400] [--prompt-bytes 3000]
+#   tools/soak.sh MODEL [--minutes 20] [--limit 6G] [--smaller 3G] [--tokens 400] [--prompt-bytes 3000]
 #                       [--reference FILE] [--program build/release/bin/moraine]
 # --reference: the ids of the run without a limit; made (which takes the whole model into RAM) if it does not exist.
 # Ends with 0 if all was well, else 1.
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 fail() { echo "soak: $*" >&2; exit 2; }
 [ $# -ge 1 ] || fail "name a model"
 model=$1; shift
-minutes=20 limit=6G smaller=4800M tokens=400 prompt_bytes=3000 reference= program=build/release/bin/moraine
+minutes=20 limit=6G smaller=3G tokens=400 prompt_bytes=3000 reference= program=build/release/bin/moraine
 while [ $# -gt 0 ]; do
   [ $# -ge 2 ] || fail "$1 needs a value"
   case $1 in

@@ -50,9 +50,9 @@ class TimedDense final : public runtime::DenseBackend {
     const Stopwatch watch = time(LayerKind::kRoute, layer);
     backend_->route(layer, normed, logits);
   }
-  void predict_route(int layer, std::span<float> logits) override {
+  void predict_route(int layer, std::span<const float> routed, std::span<float> logits) override {
     const Stopwatch watch = time(LayerKind::kRoute, layer);
-    backend_->predict_route(layer, logits);
+    backend_->predict_route(layer, routed, logits);
   }
   void shared_expert(int layer) override {
     const Stopwatch watch = time(LayerKind::kShared, layer);
@@ -96,6 +96,7 @@ class TimedExperts final : public runtime::ExpertBackend {
     const Stopwatch watch = time();
     backend_->compute_experts(leases, uses);
   }
+  void sum_so_far(std::span<float> sum) override { backend_->sum_so_far(sum); }
   void finish_experts(std::span<float> routed) override {
     const Stopwatch watch = time();
     backend_->finish_experts(routed);

@@ -40,6 +40,9 @@ std::vector<float> run_experts(CpuBackend& backend, const RandomModel& model, in
                                const std::vector<int32_t>& tokens, std::span<const float> normed, bool descending) {
   const auto rows = static_cast<int32_t>(tokens.size());
   backend.begin_experts(normed, rows, model.layout, 2);
+  std::vector<float> so_far(static_cast<size_t>(model.model->config.hidden_size), 1.0f);
+  backend.sum_so_far(so_far);
+  EXPECT_EQ(so_far, std::vector<float>(so_far.size(), 0.0f)) << "nothing is computed yet";
   for (int64_t i = 0; i < 6; ++i) {
     const int64_t expert = descending ? 5 - i : i;
     std::vector<ExpertUse> uses;
@@ -52,7 +55,9 @@ std::vector<float> run_experts(CpuBackend& backend, const RandomModel& model, in
     if (!uses.empty()) backend.compute_expert(model.record(layer, expert), uses);
   }
   std::vector<float> routed(normed.size());
+  backend.sum_so_far(so_far);
   backend.finish_experts(routed);
+  EXPECT_TRUE(std::ranges::equal(so_far, std::span(routed).last(so_far.size()))) << "everything is";
   return routed;
 }
 
@@ -78,10 +83,16 @@ std::vector<float> step(CpuBackend& backend, const RandomModel& model, const std
     std::vector<float> normed(tokens.size() * hidden), logits(tokens.size() * 6), predicted(6);
     backend.route(layer, normed, logits);
     // The same layer's router on the present x is what route() computed for the last row.
-    backend.predict_route(layer, predicted);
+    backend.predict_route(layer, {}, predicted);
     EXPECT_TRUE(same_bits(predicted, std::span(logits).last(6)));
     backend.shared_expert(layer);
-    backend.combine(layer, run_experts(backend, model, layer, tokens, normed, descending));
+    const std::vector<float> routed = run_experts(backend, model, layer, tokens, normed, descending);
+    // What combine() makes of x can be routed before.
+    std::vector<float> before(6);
+    backend.predict_route(layer, std::span(routed).last(hidden), before);
+    backend.combine(layer, routed);
+    backend.predict_route(layer, {}, predicted);
+    EXPECT_TRUE(same_bits(before, predicted));
   }
   std::vector<int32_t> rows(tokens.size());
   for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int32_t>(i);

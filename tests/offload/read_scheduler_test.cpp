@@ -229,6 +229,18 @@ TEST_F(ReadSchedulerTest, HandsOutSoMuchAtATimeAndUrgentOnesOvertakeTheRest) {
   EXPECT_EQ(run(scheduler).size(), 2u);
 }
 
+TEST_F(ReadSchedulerTest, LessIsHandedOutOfWhatIsNotUrgent) {
+  quant::AlignedBuffer hinted(4 * kPage), wanted(4 * kPage);
+  ReadScheduler scheduler(files_, {.piece_bytes = kPage, .in_flight_bytes = 3 * kPage, .later_in_flight_bytes = kPage});
+  scheduler.add({.tag = 1, .offset = 0, .destination = hinted.span(), .urgent = false});
+  EXPECT_TRUE(scheduler.next());
+  EXPECT_FALSE(scheduler.next());
+  scheduler.add({.tag = 2, .offset = 4 * kPage, .destination = wanted.span()});
+  EXPECT_TRUE(scheduler.next());
+  EXPECT_TRUE(scheduler.next());
+  EXPECT_FALSE(scheduler.next()) << "three pages are in flight";
+}
+
 TEST_F(ReadSchedulerTest, APieceLargerThanAllThatMayBeInFlightIsReadAlone) {
   quant::AlignedBuffer buffer(2 * kPage);
   ReadScheduler scheduler(files_, {.piece_bytes = 2 * kPage, .in_flight_bytes = kPage});

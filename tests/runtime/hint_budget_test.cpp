@@ -17,7 +17,7 @@ class Machine {
     counters_.busy_us += static_cast<uint64_t>((demand_s + hinted_s) * 1e6 + 0.5);
     counters_.bytes_read += static_cast<uint64_t>((demand_s + hinted_s) * 1e9 + 0.5);
     counters_.bytes_prefetched += static_cast<uint64_t>(hinted_s * 1e9 + 0.5);
-    return budget.next_count(now_s_, counters_);
+    return budget.next_count(0, now_s_, counters_);
   }
   int32_t layers(HintBudget& budget, int count, double demand_s, double hinted_s) {
     int32_t last = 0;
@@ -55,6 +55,25 @@ TEST(HintBudget, EndsWhenDemandSaturatesTheDriveAndReturnsAfterwards) {
   EXPECT_EQ(machine.layers(budget, 100, 0.001, 0.0), 1);
 }
 
+TEST(HintBudget, KnowsEveryPlaceInAStep) {
+  // Behind place 0 the drive is idle for 8 ms of 10, behind place 1 for 2.
+  HintBudget budget(1'000'000, 8, 16);
+  offload::StoreCounters counters;
+  double now_s = 1.0;
+  int32_t first = 0, second = 0;
+  for (int step = 0; step < 50; ++step) {
+    for (const int demand_us : {8000, 2000}) {
+      now_s += 0.010;
+      counters.busy_us += static_cast<uint64_t>(demand_us);
+      counters.bytes_read += static_cast<uint64_t>(demand_us) * 1000;
+      if (demand_us == 8000) first = budget.next_count(0, now_s, counters);
+      if (demand_us == 2000) second = budget.next_count(1, now_s, counters);
+    }
+  }
+  EXPECT_EQ(first, 8);
+  EXPECT_EQ(second, 2);
+}
+
 TEST(HintBudget, HasAMost) {
   HintBudget budget(1000, 8, 16);
   Machine machine;
@@ -71,7 +90,7 @@ TEST(HintBudget, ALateDriveIsNotASlowOne) {
     now_s += 0.010;
     counters.busy_us += 5000;
     counters.bytes_read += layer % 5 == 0 ? 8'000'000 : 1'000'000;
-    const int32_t count = budget.next_count(now_s, counters);
+    const int32_t count = budget.next_count(0, now_s, counters);
     if (layer > 20) least = std::min(least, count);
   }
   EXPECT_GE(least, 7) << "5 ms are idle, and eight records were read in as many";

@@ -2,9 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
+#include "offload/open_reader.h"
 #include "quant/error.h"
 #include "support/expect_error.h"
 #include "support/fake_backend.h"
+#include "support/faulty_reader.h"
 #include "support/numbered_experts.h"
 
 namespace moraine::runtime {
@@ -30,12 +35,17 @@ ModelConfig small_config() {
 
 /// A transformer over the twins; `slots` records fit the budget.
 struct Rig {
-  explicit Rig(int slots = 12) : source(std::make_shared<NumberedExperts>(dir, 1, 3, 6)) {
+  explicit Rig(int slots = 12, std::vector<testing::Fault> faults = {})
+      : source(std::make_shared<NumberedExperts>(dir, 1, 3, 6)) {
     model.config = small_config();
     model.layers.resize(3);
     for (LayerWeights& layer : model.layers) layer.e_score_correction_bias.assign(6, 0.0f);
+    auto reader = std::make_unique<testing::FaultyReader>(
+        offload::open_reader(offload::ReaderKind::kAuto, source->files(), {}, {}), std::move(faults));
+    drive = reader.get();
     store = std::make_unique<offload::ExpertStore>(
-        source, offload::StoreOptions{.budget_bytes = static_cast<uint64_t>(slots) * NumberedExperts::kRecordBytes}, 1);
+        source, offload::StoreOptions{.budget_bytes = static_cast<uint64_t>(slots) * NumberedExperts::kRecordBytes}, 1,
+        std::move(reader));
     transformer = std::make_unique<Transformer>(model, backend, backend, *store, std::vector<quant::ExpertLayout>(3));
   }
 
@@ -56,6 +66,7 @@ struct Rig {
   std::shared_ptr<NumberedExperts> source;
   Model model;
   FakeBackend backend{small_config()};
+  testing::FaultyReader* drive = nullptr;
   std::unique_ptr<offload::ExpertStore> store;
   std::unique_ptr<Transformer> transformer;
 };
@@ -90,8 +101,28 @@ TEST(Transformer, TheBudgetChangesNoResult) {
 TEST(Transformer, AsksTheNextLayersRouterEarlyInDecode) {
   Rig rig(4);
   rig.last_hidden({5});
-  EXPECT_EQ(rig.backend.predicted_layers, (std::vector<int>{1, 2}))
-      << "each layer hints the next; the last hints nothing";
+  std::vector<int> early = rig.backend.predicted_layers;
+  for (size_t i = 0; i < rig.backend.refined_layers.size(); ++i) early.pop_back();  // behind layer 1, if it waited
+  EXPECT_EQ(early, (std::vector<int>{1, 1, 1, 2}))
+      << "the embedding, both halves of the dense layer and layer 1; the last hints nothing";
+}
+
+TEST(Transformer, GuessesAgainWhileTheLastExpertIsOnItsWay) {
+  // Layer 1 wants experts 0 and 1, and the drive holds 1 back until layer 2 was guessed with what 0 has added.
+  constexpr uint64_t kRecord = NumberedExperts::kRecordBytes;
+  Rig rig(4, {{.kind = testing::Fault::Kind::kDelay, .file = 0, .begin = kRecord, .end = 2 * kRecord}});
+  rig.backend.affinity = [](int, int32_t, int32_t expert) { return static_cast<float>(-expert); };
+  rig.backend.on_refined = [&] { rig.drive->let_go(); };
+  const std::jthread watchdog([&](const std::stop_token& done) {
+    for (int i = 0; i < 1000 && !done.stop_requested(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    rig.drive->let_go();
+  });
+  rig.last_hidden({5});
+  ASSERT_GE(rig.backend.refined_layers.size(), 1u);
+  EXPECT_EQ(rig.backend.refined_layers[0], 2);
+  const float weight = rig.backend.refined_with[0] / NumberedExperts::number_of({1, 0});
+  EXPECT_GT(weight, 0.5f) << "expert 0, the first of two, and nothing else";
+  EXPECT_LT(weight, 1.0f);
 }
 
 TEST(Transformer, AnErrorLeavesTheCachesAsTheyWere) {

@@ -31,9 +31,11 @@ class FakeBackend final : public runtime::DenseBackend, public runtime::ExpertBa
   std::function<float(int layer, int32_t token, int32_t expert)> affinity = [](int, int32_t token, int32_t expert) {
     return static_cast<float>((token * 7 + expert * 3) % 11);
   };
-  std::vector<int32_t> step_rows;       // rows of every step
-  std::vector<int64_t> step_positions;  // first position of every step's first slice
-  std::vector<int> predicted_layers;
+  std::vector<int32_t> step_rows;                     // rows of every step
+  std::vector<int64_t> step_positions;                // first position of every step's first slice
+  std::vector<int> predicted_layers, refined_layers;  // refined: with what was computed so far
+  std::vector<float> refined_with;
+  std::function<void()> on_refined;
   int fail_at_layer = -1;
 
   std::unique_ptr<runtime::KvCache> make_cache() override { return std::make_unique<FakeCache>(); }
@@ -64,8 +66,13 @@ class FakeBackend final : public runtime::DenseBackend, public runtime::ExpertBa
       for (size_t e = 0; e < n; ++e) logits[row * n + e] = affinity(layer, tokens_[row], static_cast<int32_t>(e));
     }
   }
-  void predict_route(int layer, std::span<float> logits) override {
+  void predict_route(int layer, std::span<const float> routed, std::span<float> logits) override {
     predicted_layers.push_back(layer);
+    if (!routed.empty()) {
+      refined_layers.push_back(layer);
+      refined_with.push_back(routed[0]);
+      if (on_refined) on_refined();
+    }
     for (size_t e = 0; e < logits.size(); ++e) logits[e] = affinity(layer, tokens_.back(), static_cast<int32_t>(e));
   }
   void shared_expert(int) override {}
@@ -103,6 +110,10 @@ class FakeBackend final : public runtime::DenseBackend, public runtime::ExpertBa
   void compute_experts(std::span<const offload::ExpertLease> leases,
                        std::span<const std::span<const runtime::ExpertUse>> uses) override {
     for (size_t i = 0; i < leases.size(); ++i) compute_expert(leases[i].record(), uses[i]);
+  }
+  void sum_so_far(std::span<float> sum) override {
+    std::fill(sum.begin(), sum.end(), 0.0f);
+    for (size_t slot = 0; slot < slots_; ++slot) sum[0] += outputs_[outputs_.size() - slots_ + slot];
   }
   void finish_experts(std::span<float> routed) override {
     std::fill(routed.begin(), routed.end(), 0.0f);

@@ -41,13 +41,16 @@ TEST(TimedBackend, GivesEveryCallToItsKind) {
   dense->dense_ffn(0);
   dense->attention(1);
   dense->route(1, two, logits);
-  dense->predict_route(2, logits);
+  dense->predict_route(2, {}, logits);
   experts->begin_experts(two, 1, {}, 1);
   dense->shared_expert(1);
   const float value = 3.0f;
   const runtime::ExpertUse use{.row = 0, .slot = 0, .weight = 0.5f};
   experts->compute_expert(std::as_bytes(std::span(&value, 1)), {&use, 1});
   experts->compute_experts({}, {});
+  experts->sum_so_far(two);
+  EXPECT_EQ(two[0], 1.5f) << "calls must reach the backend";
+  two[0] = 0.0f;
   experts->finish_experts(two);
   EXPECT_EQ(two[0], 1.5f) << "calls must reach the backend";
   dense->combine(1, two);
