@@ -14,14 +14,14 @@
 namespace moraine::tools {
 namespace {
 
-constexpr uint64_t kPieceBytes = 4u << 20;  // of a system read: several threads keep the drive busy with one each
+constexpr uint64_t kReadBytes = 4u << 20;  // of a system read: several threads keep the drive busy with one each
 
 }  // namespace
 
 /// Memory of one read() after the other.
 struct RecordReader::Scratch {
   explicit Scratch(const offload::FileSet& files)
-      : scheduler(files, {.piece_bytes = kPieceBytes, .bounce_buffers = 1, .in_flight_bytes = kPieceBytes}) {}
+      : scheduler(files, {.piece_bytes = kReadBytes, .bounce_buffers = 1, .in_flight_bytes = kReadBytes}) {}
 
   offload::ReadScheduler scheduler;
   quant::AlignedBuffer raw;  // what a record is made of
@@ -87,7 +87,7 @@ uint64_t most_bytes_per_record(const offload::ExpertRecordSource& source) {
   if (!source.reads_in_place()) {
     for (const offload::Extent& extent : source.extents(source.experts().front())) raw_bytes += extent.size_bytes;
   }
-  return source.max_record_bytes() + raw_bytes + kPieceBytes + kStripBytes;
+  return source.max_record_bytes() + raw_bytes + kReadBytes + kStripBytes;
 }
 
 uint64_t file_checksum(const std::filesystem::path& file, const std::function<void(uint64_t)>& on_bytes) {
