@@ -116,9 +116,10 @@ struct PanelAhead {
 /// minimum, both sums exact, acc = fma(fma(f32(Σ minimum · −q), dmin, f32(Σ scale · code · q) · d), scale of the
 /// activations, acc). The matrix's scales are finite (checked when weights are loaded).
 struct Int8Format {
-  /// out[t][16g + lane] = the dot product of row 16g + lane with activations t, for all columns and all of `rows`.
-  /// Reads weights once, from memory: for up to stream_rows rows. Null: unpacking is always faster.
+  /// The most rows for which `stream` is faster than unpacking. 0: there is no `stream`.
   int64_t stream_rows = 0;
+  /// out[t][16g + lane] = the dot product of row 16g + lane with activations t, for all columns and all of `rows`.
+  /// Reads weights once, from memory.
   void (*stream)(const PackedGroups& groups, const Int8Rows& rows, float* out, int64_t out_stride) noexcept = nullptr;
 
   /// Whether minima are summed apart from codes (KernelTable::int8_multiply_minima).
