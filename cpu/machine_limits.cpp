@@ -89,13 +89,6 @@ std::optional<double> largest_of(const std::vector<double>& values) {
   return *std::max_element(values.begin(), values.end());
 }
 
-std::optional<double> median_of(std::vector<double> values) {
-  if (values.empty()) return std::nullopt;
-  std::sort(values.begin(), values.end());
-  const size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2.0;
-}
-
 using DnnlType = dnnl::memory::data_type;
 
 /// Memory for oneDNN, filled so that every type sees small finite numbers and no two neighbours are alike.
@@ -140,6 +133,13 @@ std::vector<double> matmul_gflop_per_s(const ThreadPool& pool, const LimitSizes&
 }
 
 }  // namespace
+
+std::optional<double> median_of(std::vector<double> values) {
+  if (values.empty()) return std::nullopt;
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2.0;
+}
 
 LimitSamples& LimitSamples::operator+=(const LimitSamples& others) {
   const auto append = [](std::vector<double>& to, const std::vector<double>& from) {

@@ -25,6 +25,9 @@ struct MachineLimits {
   std::optional<double> bf16_gflop_per_s = {};  ///< oneDNN matmul bf16 × bf16 → f32
 };
 
+/// The mean of the two in the middle, if they are an even number. Nothing of none.
+std::optional<double> median_of(std::vector<double> values);
+
 /// The speeds of single runs, in the order they were made. Empty where nothing was measured.
 struct LimitSamples {
   std::vector<double> dram_read_gb_per_s = {};

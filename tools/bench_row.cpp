@@ -7,10 +7,6 @@
 namespace moraine::tools {
 namespace {
 
-std::optional<double> larger(const std::optional<double>& a, const std::optional<double>& b) {
-  return a && b ? std::max(*a, *b) : a ? a : b;
-}
-
 /// Seconds for an amount at a rate of so many 10⁹ per second; 0 if the rate is unknown.
 double seconds_at(double amount, const std::optional<double>& giga_per_s) {
   return giga_per_s ? amount / (*giga_per_s * 1e9) : 0.0;
@@ -18,19 +14,10 @@ double seconds_at(double amount, const std::optional<double>& giga_per_s) {
 
 }  // namespace
 
-Spread Spread::of(std::vector<double> values) {
+Spread Spread::of(const std::vector<double>& values) {
   MORAINE_CHECK(!values.empty());
-  std::sort(values.begin(), values.end());
-  const size_t middle = values.size() / 2;
-  const double median = values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2.0;
-  return {.median = median, .min = values.front(), .max = values.back()};
-}
-
-BenchLimits larger_of(const BenchLimits& before, const BenchLimits& after) {
-  return {.compute = {.dram_read_gb_per_s = larger(before.compute.dram_read_gb_per_s, after.compute.dram_read_gb_per_s),
-                      .int8_gflop_per_s = larger(before.compute.int8_gflop_per_s, after.compute.int8_gflop_per_s),
-                      .bf16_gflop_per_s = larger(before.compute.bf16_gflop_per_s, after.compute.bf16_gflop_per_s)},
-          .disk_gb_per_s = larger(before.disk_gb_per_s, after.disk_gb_per_s)};
+  const auto [min, max] = std::minmax_element(values.begin(), values.end());
+  return {.median = *cpu::median_of(values), .min = *min, .max = *max};
 }
 
 BenchLimits limits_beside(const BenchRow& row, const BenchLimits& best) {

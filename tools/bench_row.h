@@ -20,7 +20,7 @@ struct Spread {
   double max = 0.0;
 
   /// Of at least one value. The median of an even number is the mean of the two in the middle.
-  static Spread of(std::vector<double> values);
+  static Spread of(const std::vector<double>& values);
 };
 
 /// Limits of the machine; nothing where nothing was measured.
@@ -28,8 +28,6 @@ struct BenchLimits {
   cpu::MachineLimits compute = {};
   std::optional<double> disk_gb_per_s = {};
 };
-/// The larger of each: whatever disturbed one of two measurements does not count.
-BenchLimits larger_of(const BenchLimits& before, const BenchLimits& after);
 
 /// One test with its repetitions. Per-token values are means over all tokens of all repetitions.
 struct BenchRow {

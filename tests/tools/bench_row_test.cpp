@@ -14,17 +14,6 @@ TEST(Spread, IsTheMiddleAndTheEnds) {
   EXPECT_EQ(Spread::of({5.0}).median, 5.0);
 }
 
-TEST(BenchLimits, TheLargerOfEachCounts) {
-  const BenchLimits before{.compute = {.dram_read_gb_per_s = 40.0, .int8_gflop_per_s = 1000.0}, .disk_gb_per_s = 1.0};
-  const BenchLimits after{.compute = {.dram_read_gb_per_s = 38.0, .int8_gflop_per_s = 1100.0, .bf16_gflop_per_s = 5.0}};
-  const BenchLimits both = larger_of(before, after);
-  EXPECT_EQ(both.compute.dram_read_gb_per_s, 40.0);
-  EXPECT_EQ(both.compute.int8_gflop_per_s, 1100.0);
-  EXPECT_EQ(both.compute.bf16_gflop_per_s, 5.0);
-  EXPECT_EQ(both.disk_gb_per_s, 1.0);
-  EXPECT_FALSE(larger_of({}, {}).disk_gb_per_s);
-}
-
 TEST(BenchLimits, OfARowAreThoseMeasuredBesideIt) {
   const BenchLimits best{.compute = {.dram_read_gb_per_s = 40.0, .int8_gflop_per_s = 1000.0}, .disk_gb_per_s = 2.0};
   const BenchLimits beside = limits_beside({.beside = {.dram_read_gb_per_s = 36.0, .bf16_gflop_per_s = 400.0}}, best);
